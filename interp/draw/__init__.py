@@ -1,0 +1,6 @@
+"""Results to pictures: uint8 tensors (3, H, W), equal for equal input on every machine."""
+
+from interp.draw.colour import dim, divergent, heat, hues, overlay, rgb
+from interp.draw.grid import enlarge, grid
+
+__all__ = ["dim", "divergent", "enlarge", "grid", "heat", "hues", "overlay", "rgb"]

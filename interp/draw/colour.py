@@ -1,0 +1,42 @@
+"""Numbers to colours: float32 (..., 3, H, W) in [0, 1]."""
+
+import colorsys
+
+import torch
+from torch import Tensor
+
+
+def rgb(images: Tensor) -> Tensor:
+    """Images (B, C, H, W) in [0, 1] as (B, 3, H, W): one channel is repeated, of more than three the first three."""
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images[:, :3]
+
+
+def hues(count: int) -> Tensor:
+    """`count` bright colours (count, 3), evenly spaced round the colour wheel, always the same for the same count."""
+    return torch.tensor([colorsys.hsv_to_rgb(k / count, 0.85, 1.0) for k in range(count)])
+
+
+def heat(maps: Tensor, colour: Tensor) -> Tensor:
+    """Maps (..., H, W) in [0, 1] as black to `colour` (3,) or (..., 3)."""
+    return maps.unsqueeze(-3) * colour[..., :, None, None]
+
+
+def divergent(maps: Tensor) -> Tensor:
+    """Maps (..., H, W) in [-1, 1] as blue for negative, black for zero, orange for positive."""
+    orange, blue = torch.tensor([1.0, 0.6, 0.15]), torch.tensor([0.2, 0.55, 1.0])
+    return heat(maps.clamp(0, 1), orange) + heat((-maps).clamp(0, 1), blue)
+
+
+def dim(images: Tensor, strength: float = 0.45) -> Tensor:
+    """Images (B, 3, H, W) as a grey backdrop on which colours stand out."""
+    return (images.mean(dim=1, keepdim=True) * strength).expand(-1, 3, -1, -1)
+
+
+def overlay(backdrop: Tensor, maps: Tensor, colours: Tensor) -> Tensor:
+    """Lay maps (B, K, H, W) in [0, 1], each in its own colour (K, 3), over a backdrop (B, 3, H, W).
+
+    Where maps meet, the brighter value of each of red, green and blue wins (mix mode 'lighten', as in Lucid).
+    """
+    light = heat(maps, colours).amax(dim=1)
+    opacity = maps.amax(dim=1, keepdim=True)
+    return (backdrop * (1 - opacity) + light).clamp(0, 1)

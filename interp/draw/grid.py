@@ -1,0 +1,55 @@
+"""Contact sheets: cells in rows and columns with their names."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+BACKGROUND, INK, GAP = 255, (60, 60, 66), 4
+
+
+def enlarge(images: Tensor, side: int) -> Tensor:
+    """Images or maps (B, C, H, W) at height and width `side`, by nearest neighbour: no detail is invented."""
+    return interpolate(images.float(), size=(side, side), mode="nearest-exact")
+
+
+def grid(cells: Tensor, rows: Sequence[str] = (), columns: Sequence[str] = ()) -> Tensor:
+    """Cells (R, Q, 3, H, W) in [0, 1] as one picture uint8 (3, height, width) with names of rows and columns."""
+    cells = torch.nn.functional.pad((cells.clamp(0, 1) * 255).round().byte(), (0, GAP, 0, GAP), value=BACKGROUND)
+    sheet = torch.cat([torch.cat(list(row), dim=-1) for row in cells], dim=-2)
+    height, width = cells.shape[-2:]
+    if columns:
+        header = torch.cat([_text(name, width, 22) for name in columns], dim=-1)
+        sheet = torch.cat([header, sheet], dim=-2)
+    if rows:
+        margin = max(_width(name) for name in rows) + 12
+        names = [_text(name, margin, height, align="right") for name in rows]
+        blank = [torch.full((3, 22, margin), BACKGROUND, dtype=torch.uint8)] if columns else []
+        sheet = torch.cat([torch.cat(blank + names, dim=-2), sheet], dim=-1)
+    return torch.nn.functional.pad(sheet, (GAP, 0, GAP, 0), value=BACKGROUND)
+
+
+@lru_cache
+def _font():
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size=13)
+
+
+def _width(text: str) -> int:
+    return int(_font().getlength(text)) + 1
+
+
+def _text(text: str, width: int, height: int, align: str = "center") -> Tensor:
+    """A label as a picture (3, height, width), cut with an ellipsis where it does not fit."""
+    from PIL import Image, ImageDraw
+    from torchvision.transforms.v2.functional import pil_to_tensor
+
+    while text and _width(text) > width and text != "…":
+        text = text.rstrip("…")[:-1] + "…"
+    label = Image.new("RGB", (width, height), (BACKGROUND,) * 3)
+    place, anchor = ((width - 8, height // 2), "rm") if align == "right" else ((width // 2, height // 2), "mm")
+    ImageDraw.Draw(label).text(place, text, fill=INK, font=_font(), anchor=anchor)
+    return pil_to_tensor(label)

@@ -1,0 +1,26 @@
+"""Errors that a user can mend: they name what was given, what exists and the nearest name."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """Something in the user's settings or data is wrong; the message alone is enough to mend it.
+
+    The entry points print it without a traceback and exit with code 1.
+    """
+
+
+def unknown(kind: str, name: str, options: Iterable[str], owner: str = "", hint: str = "") -> UserError:
+    """The error for a `name` that is none of the `options`; `owner` says whose options they are.
+
+    >>> str(unknown("layer", "layr2", ["layer1", "layer2"], owner="ResNet"))
+    "no layer 'layr2' in ResNet; did you mean 'layer2'? It has: layer1, layer2"
+    """
+    options = list(options)
+    shown = ", ".join(options[:40]) + (f", ... ({len(options)} in all)" if len(options) > 40 else "")
+    near = get_close_matches(name, options, n=1, cutoff=0.5)
+    did_you_mean = f"did you mean {near[0]!r}? " if near else ""
+    place = f" in {owner}" if owner else ""
+    listing = f"{'It has' if owner else 'Choose from'}: {shown}" if options else "there are none"
+    return UserError(f"no {kind} {name!r}{place}; {did_you_mean}{listing}" + (f". {hint}" if hint else ""))

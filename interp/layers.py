@@ -1,0 +1,166 @@
+"""Name the layers of a network, see what each puts out, capture activations."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from interp.errors import UserError, unknown
+
+
+class Normalized(nn.Module):
+    """A network that takes images in [0, 1] and normalises them itself.
+
+    `mean` and `std` have one value a channel of `body`'s input; one-channel images are repeated where `body` wants
+    more. Images are cast to the precision of `body`.
+    """
+
+    body: nn.Module
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, body: nn.Module, mean: Iterable[float], std: Iterable[float]) -> None:
+        super().__init__()
+        self.body = body
+        self.register_buffer("mean", torch.tensor(list(mean)).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(list(std)).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, J) of images (B, C, H, W) in [0, 1]."""
+        return self.body((images.to(self.mean.dtype) - self.mean) / self.std)
+
+
+def layers(net: nn.Module) -> dict[str, nn.Module]:
+    """All layers of `net` by the names that a user writes: those of the network inside any wrapper."""
+    return {name: module for name, module in unwrap(net).named_modules() if name}
+
+
+def unwrap(net: nn.Module) -> nn.Module:
+    """The network inside `Normalized`, (distributed) data parallel and torch.compile."""
+    if isinstance(net, Normalized):
+        return unwrap(net.body)
+    if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return unwrap(net.module)
+    return unwrap(net._orig_mod) if isinstance(net, torch._dynamo.OptimizedModule) else net
+
+
+def find_layer(net: nn.Module, name: str) -> nn.Module:
+    """The layer called `name`; raises UserError with the nearest name where there is none."""
+    named = layers(net)
+    if name in named:
+        return named[name]
+    by_depth = sorted(named, key=lambda n: n.count("."))
+    raise unknown("layer", name, by_depth, owner=type(unwrap(net)).__name__)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a layer put out in one forward pass."""
+
+    shape: tuple[int, ...]  # of its last output, () where that is no tensor
+    minimum: float
+    calls: int
+
+
+@torch.no_grad()
+def trace(net: nn.Module, images: Tensor) -> dict[str, Output]:
+    """Each layer's output for `images` (B, C, H, W), in the order in which the layers finish."""
+    outputs: dict[str, Output] = {}
+
+    def note(name: str, output: object) -> None:
+        calls = outputs.pop(name).calls + 1 if name in outputs else 1
+        tensor = output if isinstance(output, Tensor) else images.new_zeros(())
+        shape = tuple(output.shape) if isinstance(output, Tensor) else ()
+        outputs[name] = Output(shape, float(tensor.amin()) if tensor.numel() else 0.0, calls)
+
+    with _hooked(layers(net), note):
+        net(images)
+    return outputs
+
+
+def choose_layer(net: nn.Module, images: Tensor, name: str | None = None, grid: int = 4) -> str:
+    """`name` if its output can be studied position by position, or a layer chosen by rule where `name` is None.
+
+    The rule: the last to finish of the layers that run once, put out (B, C, H, W) without negative values, more than
+    one channel and at least `grid` x `grid` positions. Raises UserError that lists the layers which would do.
+    """
+    if name is not None:
+        find_layer(net, name)
+    outputs = trace(net, images)
+    spatial = {n: o for n, o in outputs.items() if len(o.shape) == 4 and o.calls == 1 and o.shape[1] > 1}
+    if name is not None:
+        if name not in spatial:
+            raise UserError(f"layer {name!r} cannot be used: {_why_not(outputs.get(name))}. {_list(spatial)}")
+        return name
+    fitting = [n for n, o in spatial.items() if o.minimum >= 0 and min(o.shape[2:]) >= grid]
+    if not fitting:
+        raise UserError(f"no layer has non-negative outputs on a grid of {grid} x {grid} or more. {_list(spatial)}")
+    return fitting[-1]
+
+
+def _why_not(output: Output | None) -> str:
+    if output is None:
+        return "it does not run in a forward pass"
+    if output.calls > 1:
+        return f"it runs {output.calls} times in a forward pass, so its output is not one thing"
+    if output.shape and len(output.shape) == 4:
+        return "it has a single channel"
+    return f"its output has shape {output.shape}, not (B, C, H, W)" if output.shape else "its output is not a tensor"
+
+
+def _list(spatial: Iterable[str]) -> str:
+    return f"Layers with an output of shape (B, C, H, W): {', '.join(spatial) or 'none'}"
+
+
+class _Stop(Exception):
+    """Ends a forward pass once everything wanted has been seen."""
+
+
+@dataclass
+class _Seen:
+    wanted: int
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+    def note(self, name: str, output: Tensor) -> None:
+        self.tensors[name] = output.clone()  # a later ReLU(inplace=True) would rewrite it
+        if len(self.tensors) == self.wanted:
+            raise _Stop
+
+
+@torch.no_grad()
+def capture(net: nn.Module, images: Tensor, names: Iterable[str], batch_size: int = 64) -> dict[str, Tensor]:
+    """Activations of the named layers, each (B, ...), for `images` (B, C, H, W) in [0, 1].
+
+    The forward pass ends at the deepest of them. `batch_size` images at a time bound the memory. Raises UserError for
+    an unknown name.
+    """
+    chosen = {name: find_layer(net, name) for name in names}
+    parts = [_capture_batch(net, batch, chosen) for batch in images.split(batch_size)]
+    return {name: torch.cat([part[name] for part in parts]) for name in chosen}
+
+
+def _capture_batch(net: nn.Module, images: Tensor, chosen: dict[str, nn.Module]) -> dict[str, Tensor]:
+    seen = _Seen(len(chosen))
+    with _hooked(chosen, seen.note):
+        try:
+            net(images)
+        except _Stop:
+            return seen.tensors
+    missing = ", ".join(chosen.keys() - seen.tensors.keys())
+    raise UserError(f"layers that do not run in a forward pass: {missing}")
+
+
+@contextmanager
+def _hooked(chosen: dict[str, nn.Module], note) -> Iterator[None]:
+    """Call `note(name, output)` whenever one of the layers finishes, within the block only."""
+    handles = [
+        module.register_forward_hook(lambda _module, _inputs, output, name=name: note(name, output))
+        for name, module in chosen.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

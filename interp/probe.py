@@ -1,0 +1,68 @@
+"""What is looked at: a few fixed images with their labels, the same at every epoch and in every run of a sweep."""
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class LabelledImages(Protocol):
+    """A data set of (image float32 (C, H, W) in [0, 1], class index)."""
+
+    targets: Tensor  # (N,) int64, the class indices
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Images to study, with labels."""
+
+    images: Tensor  # (B, C, H, W) float32 in [0, 1]
+    labels: Tensor  # (B,) int64, -1 where the class is unknown
+    class_names: tuple[str, ...]  # J names
+    indices: Tensor  # (B,) int64, position in the data set
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device | str) -> "Probe":
+        """The same probe with its tensors on `device`."""
+        moved = {name: getattr(self, name).to(device) for name in ("images", "labels", "indices")}
+        return replace(self, **moved)
+
+    def label_names(self) -> list[str]:
+        """The class name of each image, '' where it is unknown."""
+        return [self.class_names[label] if label >= 0 else "" for label in self.labels.tolist()]
+
+
+def choose_probe(dataset: LabelledImages, class_names: tuple[str, ...], count: int, seed: int = 0) -> Probe:
+    """Choose `count` images of `dataset`, balanced over its classes and sorted by class.
+
+    The choice depends on `seed` alone. Warns and takes every image when there are fewer than `count`.
+    """
+    targets = dataset.targets
+    if count > len(targets):
+        warnings.warn(f"the probe wants {count} images, the set has {len(targets)}: all of them are used", stacklevel=2)
+    indices = balanced_choice(targets, count, seed)
+    images = torch.stack([dataset[index][0] for index in indices.tolist()])
+    return Probe(images, targets[indices], class_names, indices)
+
+
+def balanced_choice(targets: Tensor, count: int, seed: int) -> Tensor:
+    """Indices (min(count, N),) int64 that take the classes of `targets` (N,) in turn, sorted by class.
+
+    >>> balanced_choice(torch.tensor([0, 0, 0, 1, 1, 2]), 3, seed=0).shape
+    torch.Size([3])
+    """
+    shuffled = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))
+    by_class = shuffled[targets[shuffled].argsort(stable=True)]
+    classes, counts = targets.unique(return_counts=True)
+    starts = (counts.cumsum(0) - counts).repeat_interleave(counts)
+    rank_in_class = torch.arange(len(targets)) - starts
+    chosen = (rank_in_class * len(classes) + torch.arange(len(classes)).repeat_interleave(counts)).argsort()[:count]
+    return by_class[chosen.sort().values]

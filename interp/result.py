@@ -1,0 +1,70 @@
+"""What a study found: a frozen dataclass of tensors that shows itself as numbers and pictures."""
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from interp.files import replacing
+
+
+@dataclass(frozen=True)
+class Result:
+    """Base of all results. Fields are tensors (kept on the CPU, without a graph) or what JSON can hold.
+
+    A subclass states the shape beside each tensor field and overrides what it has to show. What the methods return
+    depends on the fields alone, so that a result drawn again from its files gives the same pictures.
+    """
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                object.__setattr__(self, name, value.detach().cpu())
+
+    def scalars(self) -> dict[str, float]:
+        """Finite numbers to log, by name (without the plugin's name)."""
+        return {}
+
+    def pictures(self) -> dict[str, Tensor]:
+        """Pictures to show, by name: uint8 (3, H, W)."""
+        return {}
+
+    def captions(self) -> dict[str, str]:
+        """One or two sentences under the picture of the same name: what it shows and how far to trust it."""
+        return {}
+
+    def save(self, folder: Path, **about: Any) -> None:
+        """Write `result.safetensors` and `result.json` into `folder`; `about` (epoch, step, ...) goes into the JSON.
+
+        The JSON is written last: where it lies, the result is whole. Raises OSError.
+        """
+        from safetensors.torch import save_file
+
+        tensors = {n: v.contiguous() for n, v in vars(self).items() if isinstance(v, Tensor)}
+        others = {n: v for n, v in vars(self).items() if not isinstance(v, Tensor)}
+        with replacing(folder / "result.safetensors") as path:
+            save_file(tensors, path)
+        text = json.dumps({**about, "scalars": self.scalars(), "captions": self.captions(), "fields": others}, indent=1)
+        with replacing(folder / "result.json") as path:
+            path.write_text(text)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read back what `save` wrote for a result of this class; raises FileNotFoundError where it is not whole."""
+        from safetensors.torch import load_file
+
+        values = json.loads((Path(folder) / "result.json").read_text())["fields"]
+        values |= load_file(Path(folder) / "result.safetensors")
+        tuples = {n: tuple(v) for n, v in values.items() if isinstance(v, list)}
+        return cls(**{f.name: (values | tuples)[f.name] for f in fields(cls)})
+
+
+def finite(tensor: Tensor, what: str) -> Tensor:
+    """Return `tensor`; raises ValueError that counts its NaN and infinite values if there are any."""
+    bad = int((~torch.isfinite(tensor)).sum())
+    if bad:
+        raise ValueError(f"{what} hold {bad} NaN or infinite values of {tensor.numel()}")
+    return tensor

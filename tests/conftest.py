@@ -1,0 +1,63 @@
+"""Networks, data and runs that the tests share."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(min(2, torch.get_num_threads()))
+os.environ["RUN_STAMP"] = "test"
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@dataclass
+class Run:
+    """A finished training: its folder, the objective and the LightningModule's checkpoint."""
+
+    folder: Path
+    objective: float | None
+
+    def checkpoint(self, name: str = "last") -> dict:
+        return torch.load(self.folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+
+
+@pytest.fixture(scope="session")
+def train() -> Callable[..., Run]:
+    """Train in this process: `train(folder, "override", ...)`; small and quick unless told otherwise."""
+    from hydra import compose, initialize_config_dir
+    from lightning import seed_everything
+
+    import train as entry
+
+    def run(folder: Path, *overrides: str, quick: bool = True) -> Run:
+        small = (
+            ["trainer.max_epochs=2", "trainer.limit_train_batches=4", "data.size=16", "logger=none"] if quick else []
+        )
+        still = ["callbacks.progress_bar=null", "callbacks.model_summary=null"]
+        with initialize_config_dir(str(Path(entry.__file__).parent / "conf"), version_base="1.3"):
+            cfg = compose("train", [f"output={folder}", *small, *still, *overrides])
+        seed_everything(0, verbose=False)
+        return Run(folder, entry.train.__wrapped__.__wrapped__(cfg))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The default data, 16 x 16."""
+    from interp.lit.data import ImageData
+    from interp.lit.data.digits import digits
+
+    return ImageData(digits, size=16, batch_size=32)
+
+
+@pytest.fixture
+def net(digits):
+    """An untrained small network for the digits, in training mode."""
+    from interp.lit.models import small_cnn
+
+    torch.manual_seed(0)
+    return small_cnn(digits, widths=(8, 16, 16))

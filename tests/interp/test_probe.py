@@ -1,0 +1,47 @@
+"""The probe is fixed, balanced and never larger than the data."""
+
+import pytest
+import torch
+
+from interp.lit.data import TensorImages
+from interp.probe import balanced_choice, choose_probe
+
+
+def images(targets: list[int]) -> TensorImages:
+    count = len(targets)
+    return TensorImages(
+        torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(count, 1, 2, 2), torch.tensor(targets)
+    )
+
+
+def test_balanced_over_classes_and_sorted():
+    targets = torch.arange(1000) % 10
+    chosen = balanced_choice(targets, 30, seed=3)
+    assert targets[chosen].tolist() == sorted(targets[chosen].tolist())
+    assert targets[chosen].bincount().tolist() == [3] * 10
+    assert len(chosen.unique()) == 30
+
+
+def test_rare_classes_are_there_even_when_the_rest_must_fill():
+    targets = torch.tensor([0] * 50 + [1] * 2 + [2])
+    assert targets[balanced_choice(targets, 9, seed=0)].bincount().tolist() == [6, 2, 1]
+
+
+def test_same_seed_same_images_whatever_the_random_state():
+    first = choose_probe(images([0, 1] * 20), ("a", "b"), 6, seed=1)
+    torch.rand(3)
+    again = choose_probe(images([0, 1] * 20), ("a", "b"), 6, seed=1)
+    assert torch.equal(first.images, again.images) and torch.equal(first.indices, again.indices)
+    assert not torch.equal(first.indices, choose_probe(images([0, 1] * 20), ("a", "b"), 6, seed=2).indices)
+
+
+def test_images_belong_to_their_labels():
+    probe = choose_probe(images([0, 1, 2] * 5), ("a", "b", "c"), 6)
+    assert (probe.indices % 3).tolist() == probe.labels.tolist()
+    assert torch.equal((probe.images[:, 0, 0, 0] * 255).round().long(), probe.indices)
+    assert probe.label_names() == ["a", "a", "b", "b", "c", "c"]
+
+
+def test_more_than_there_are_takes_all_and_says_so():
+    with pytest.warns(UserWarning, match="wants 100 images, the set has 4"):
+        assert len(choose_probe(images([0, 1, 0, 1]), ("a", "b"), 100)) == 4
