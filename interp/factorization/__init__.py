@@ -1,0 +1,6 @@
+"""Non-negative matrix factorisation of activations into neuron groups."""
+
+from interp.factorization.groups import NeuronGroups, neuron_groups
+from interp.factorization.nmf import Factors, nmf
+
+__all__ = ["Factors", "NeuronGroups", "neuron_groups", "nmf"]
