@@ -1,0 +1,1 @@
+"""The Lightning side: LightningModule, data, model builders, checkpoints and the local report."""

@@ -1,0 +1,156 @@
+"""The one DataModule: images in [0, 1] with class names, whatever the source."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from interp.errors import UserError
+from interp.probe import LabelledImages, Probe, choose_probe
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Three sets of labelled images and what their classes are called."""
+
+    train: LabelledImages
+    val: LabelledImages
+    test: LabelledImages
+    class_names: tuple[str, ...]
+
+
+class TensorImages(Dataset):
+    """Images that fit in memory: uint8 (N, C, H, W) with int64 class indices (N,)."""
+
+    def __init__(self, images: Tensor, targets: Tensor) -> None:
+        self.images, self.targets = images, targets
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, indices: Tensor) -> "TensorImages":
+        """The images at `indices`, int64 (M,)."""
+        return TensorImages(self.images[indices], self.targets[indices])
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.images[index].float().div_(255), int(self.targets[index])
+
+
+class Augmented(Dataset):
+    """A data set whose images pass through random transforms (torchvision v2)."""
+
+    def __init__(self, dataset: LabelledImages, transforms: Sequence[Callable]) -> None:
+        self.dataset, self.transforms, self.targets = dataset, transforms, dataset.targets
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image, target = self.dataset[index]
+        for transform in self.transforms:
+            image = transform(image)
+        return image.clamp(0, 1), target
+
+
+class ImageData(LightningDataModule):
+    """Loaders of a source of images, and what a network must know of them.
+
+    `source` is a function that takes `options` and returns `Splits`; it is called once, when first needed. `augment`
+    applies to training images only. The probe is drawn from the validation images by `probe_seed`, never from the
+    loaders.
+    """
+
+    def __init__(
+        self,
+        source: Callable[..., Splits],
+        batch_size: int = 64,
+        num_workers: int = 0,
+        augment: Sequence[Callable] = (),
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        probe_images: int = 10,
+        probe_seed: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.source, self.options = source, options
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.augment, self.given_mean, self.given_std = list(augment), mean, std
+        self.probe_images, self.probe_seed = probe_images, probe_seed
+        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0),
+                                   ("probe_images", probe_images, 1)):  # fmt: skip
+            if value < least:
+                raise UserError(f"data.{name}={value}: must be at least {least}")
+
+    @cached_property
+    def splits(self) -> Splits:
+        """The three sets of images."""
+        return self.source(**self.options)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each class, J of them."""
+        return self.splits.class_names
+
+    @cached_property
+    def channels(self) -> int:
+        """Channels of an image."""
+        return self.splits.val[0][0].shape[0]
+
+    @cached_property
+    def size(self) -> int:
+        """Height of an image in pixels."""
+        return self.splits.val[0][0].shape[1]
+
+    @cached_property
+    def normalization(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel: as given, or of (at most 2,000 of) the training images."""
+        if self.given_mean is not None and self.given_std is not None:
+            return list(self.given_mean), list(self.given_std)
+        chosen = torch.linspace(0, len(self.splits.train) - 1, min(2000, len(self.splits.train))).long()
+        images = torch.stack([self.splits.train[i][0].flatten(1).double() for i in chosen.tolist()])
+        return images.mean(dim=(0, 2)).tolist(), images.std(dim=(0, 2)).clamp_min(1e-3).tolist()
+
+    @cached_property
+    def probe(self) -> Probe:
+        """The images that plugins look at: the same at every epoch and in every run."""
+        return choose_probe(self.splits.val, self.class_names, self.probe_images, self.probe_seed)
+
+    def train_dataloader(self) -> DataLoader:
+        images = self.splits.train
+        return self._loader(Augmented(images, self.augment) if self.augment else images, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader:
+        return self._loader(self.splits.val)
+
+    def test_dataloader(self) -> DataLoader:
+        return self._loader(self.splits.test)
+
+    def _loader(self, images: LabelledImages, shuffle: bool = False) -> DataLoader:
+        return DataLoader(
+            cast(Dataset, images),
+            batch_size=self.batch_size,
+            shuffle=shuffle,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+def stratified(targets: Tensor, share: float, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Split indices in two, the second with `share` of every class of `targets` (N,); int64, each sorted.
+
+    >>> [len(part) for part in stratified(torch.arange(100) % 10, 0.2)]
+    [80, 20]
+    """
+    shuffled = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))
+    by_class = [shuffled[targets[shuffled] == c] for c in targets.unique()]
+    cuts = [round(len(members) * share) for members in by_class]
+    held_out = torch.cat([members[:cut] for members, cut in zip(by_class, cuts, strict=True)])
+    kept = torch.cat([members[cut:] for members, cut in zip(by_class, cuts, strict=True)])
+    return kept.sort().values, held_out.sort().values

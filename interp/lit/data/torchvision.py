@@ -1,0 +1,55 @@
+"""Data sets of torchvision that fit in memory, downloaded on first use."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from interp.errors import UserError
+from interp.lit.data.images import Splits, TensorImages, stratified
+
+
+def torchvision(dataset: Any, root: str, validation: float = 0.1, split_seed: int = 0) -> Splits:
+    """A torchvision class such as `MNIST` or `CIFAR10`, with a share of its training images held out to validate.
+
+    Raises UserError where the files are neither in `root` nor can be downloaded: it names the files and the folder.
+    """
+    train, test = (_open(dataset, root, train=train) for train in (True, False))
+    kept, held_out = stratified(train.targets, validation, split_seed)
+    names = getattr(dataset, "classes", None) or _open_raw(dataset, root, train=False, download=False).classes
+    names = tuple(name.split(" - ")[-1] for name in names)
+    return Splits(train.subset(kept), train.subset(held_out), test, names)
+
+
+def _open(dataset: Any, root: str, *, train: bool) -> TensorImages:
+    """One part of the set in memory; downloads it only where its files are missing."""
+    try:
+        raw = _open_raw(dataset, root, train=train, download=False)
+    except RuntimeError:
+        raw = _download(dataset, root, train)
+    images = torch.as_tensor(raw.data)
+    images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
+    return TensorImages(images, torch.as_tensor(raw.targets).long())
+
+
+def _download(dataset: Any, root: str, train: bool):
+    try:
+        return _open_raw(dataset, root, train=train, download=True)
+    except (OSError, RuntimeError) as error:
+        name = getattr(dataset, "__name__", str(dataset))
+        raise UserError(
+            f"{name} is not in data.root={root} and could not be downloaded ({error}). Without a network, put "
+            f"{_files(dataset)} there from another machine"
+        ) from error
+
+
+def _open_raw(dataset: Any, root: str, **options):
+    return dataset(root=str(Path(root).expanduser()), **options)
+
+
+def _files(dataset: Any) -> str:
+    """The files that the set consists of, as its class lists them."""
+    if hasattr(dataset, "mirrors"):  # MNIST and its like
+        files = ", ".join(name.removesuffix(".gz") for name, _ in dataset.resources)
+        return f"the files {files} (unpacked) into {dataset.__name__}/raw/"
+    return f"{dataset.filename} (unpacked: the folder {dataset.base_folder}/)"

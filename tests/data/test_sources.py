@@ -1,0 +1,123 @@
+"""Every source: what it knows, and what it says when its files are wrong."""
+
+import pytest
+import torch
+from PIL import Image
+from torchvision.datasets import CIFAR10, MNIST
+from torchvision.transforms import v2
+
+from interp.errors import UserError
+from interp.lit.data import ImageData
+from interp.lit.data.digits import digits
+from interp.lit.data.folder import image_folder
+from interp.lit.data.images import stratified
+from interp.lit.data.torchvision import torchvision
+from tests.conftest import SHARED
+
+
+def folder(base, classes=("cat", "dog"), parts=("train", "val"), count=3):
+    for part in parts:
+        for index, name in enumerate(classes):
+            (base / part / name).mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (20, 30), (index * 200, 10, 10)).save(base / part / name / f"{number}.png")
+    return base
+
+
+def test_digits_are_all_there_once_and_stratified():
+    splits = digits(size=8)
+    sets = (splits.train, splits.val, splits.test)
+    assert sum(len(part) for part in sets) == 1797 and all(355 < len(part) < 365 for part in sets[1:])
+    assert all(part.targets.bincount(minlength=10).min() > 0.09 * len(part) for part in sets)
+    rows = torch.cat([part.images.flatten(1) for part in sets])
+    from sklearn.datasets import load_digits
+
+    expected = (torch.from_numpy(load_digits().data) / 16 * 255).round().byte()
+    assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, expected.tolist()))
+
+
+def test_data_module_knows_what_a_network_needs():
+    data = ImageData(digits, size=16)
+    assert (data.channels, data.size, len(data.class_names)) == (1, 16, 10)
+    mean, std = data.normalization
+    images = data.splits.train.images.float() / 255
+    assert mean[0] == pytest.approx(float(images.mean()), abs=0.01)
+    assert std[0] == pytest.approx(float(images.std()), abs=0.01)
+    image, target = data.splits.val[0]
+    assert image.dtype == torch.float32 and image.min() >= 0 and image.max() <= 1 and isinstance(target, int)
+
+
+def test_augmentation_touches_training_images_only():
+    data = ImageData(digits, size=8, augment=[v2.RandomHorizontalFlip(p=1.0)], batch_size=4)
+    plain = ImageData(digits, size=8, batch_size=4)
+    flipped = data.train_dataloader().dataset[5][0]
+    assert torch.equal(flipped, plain.train_dataloader().dataset[5][0].flip(-1))
+    assert torch.equal(data.val_dataloader().dataset[5][0], plain.val_dataloader().dataset[5][0])
+
+
+def test_stratified_is_disjoint_and_complete():
+    targets = torch.arange(103) % 4
+    kept, held_out = stratified(targets, 0.25)
+    assert torch.equal(torch.cat([kept, held_out]).sort().values, torch.arange(103))
+    assert targets[held_out].bincount().tolist() == [6, 6, 6, 6]
+
+
+@pytest.mark.parametrize(("setting", "value"), [("batch_size", 0), ("num_workers", -1), ("probe_images", 0)])
+def test_numbers_out_of_range_are_refused(setting, value):
+    with pytest.raises(UserError, match=f"data.{setting}={value}: must be at least"):
+        ImageData(digits, **{setting: value})
+
+
+def test_mnist_from_its_files():
+    root = SHARED / "data" / "mnist"
+    if not root.is_dir():
+        pytest.skip(f"{root} is not here")
+    splits = torchvision(MNIST, str(root))
+    assert [len(s) for s in (splits.train, splits.val, splits.test)] == [8100, 900, 1000]
+    assert splits.class_names == ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    assert splits.train[0][0].shape == (1, 28, 28)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "files"), [(MNIST, "train-images-idx3-ubyte.*MNIST/raw/"), (CIFAR10, "cifar-10-python.tar.gz")]
+)
+def test_no_network_says_which_files_go_where(dataset, files, tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    with pytest.raises(UserError, match=rf"data.root={tmp_path} and could not be downloaded.*{files}"):
+        torchvision(dataset, str(tmp_path))
+
+
+def test_folder_of_images(tmp_path):
+    splits = image_folder(str(folder(tmp_path)), size=16)
+    assert splits.class_names == ("cat", "dog") and len(splits.train) == 6
+    image, target = splits.train[5]
+    assert image.shape == (3, 16, 16) and target == 1 and float(image[0].mean()) == pytest.approx(200 / 255)
+
+
+def test_folder_without_validation(tmp_path):
+    with pytest.raises(UserError, match=f"no folder {tmp_path}/val"):
+        image_folder(str(folder(tmp_path, parts=("train",))))
+
+
+def test_empty_class_folder_is_named(tmp_path):
+    (folder(tmp_path) / "train" / "bird").mkdir()
+    with pytest.raises(UserError, match=f"no images in {tmp_path}/train/bird"):
+        image_folder(str(tmp_path))
+
+
+def test_classes_that_differ_are_named(tmp_path):
+    folder(tmp_path, parts=("train",))
+    folder(tmp_path, classes=("cat", "cow"), parts=("val",))
+    with pytest.raises(UserError, match="different classes: cow, dog"):
+        image_folder(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", None])
+def test_unreadable_image_is_named(tmp_path, content):
+    path = folder(tmp_path) / "train" / "cat" / "1.png"
+    path.write_bytes(path.read_bytes()[:60] if content is None else content)
+    with pytest.raises(UserError, match=f"cannot read the image {path}"):
+        image_folder(str(tmp_path)).train[1]
