@@ -1,0 +1,72 @@
+"""Objects from the composed configuration, by `_target_` alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from lightning import Callback, Trainer
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig
+
+from interp.errors import UserError
+from interp.layers import Normalized
+from interp.lit.checkpoint import Finite, RandomState, WholeCheckpointIO
+from interp.lit.classifier import Classifier
+from interp.lit.data import ImageData
+
+
+def build(node: DictConfig, key: str, **given: Any) -> Any:
+    """The object that `node` (at `key` of the configuration) describes.
+
+    A UserError inside comes out as itself; anything else that goes wrong becomes one that names `key`.
+    """
+    try:
+        return instantiate(node, **given)
+    except InstantiationException as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        raise UserError(f"{key} ({node.get('_target_')}): {cause}") from error
+
+
+def data(cfg: DictConfig) -> ImageData:
+    """The DataModule, its images already read: what is wrong with them shows here."""
+    module = build(cfg.data, "data")
+    _ = module.probe
+    return module
+
+
+def network(cfg: DictConfig, images: ImageData) -> Normalized:
+    """The network, its input and head fitted to the data."""
+    return build(cfg.model, "model")(images)
+
+
+def classifier(cfg: DictConfig, net: Normalized, images: ImageData) -> Classifier:
+    """The LightningModule with its optimizer and scheduler."""
+    scheduler = build(cfg.scheduler, "scheduler") if cfg.get("scheduler") else None
+    optimizer = build(cfg.optimizer, "optimizer")
+    module = Classifier(net, images.class_names, optimizer, scheduler, cfg.get("compile", False))
+    module.example_input_array = images.probe.images[:1]  # gives the model summary its sizes
+    return module
+
+
+def plugins(cfg: DictConfig) -> list[Any]:
+    """The studies, each named by its key in the configuration unless it names itself."""
+    nodes = (cfg.get("plugin") or {}).items()
+    return [build(node, f"plugin.{key}", **({} if "name" in node else {"name": key})) for key, node in nodes]
+
+
+def loggers(cfg: DictConfig) -> list[Logger]:
+    """The sinks; W&B's run may begin here."""
+    return [build(node, f"logger.{key}") for key, node in (cfg.get("logger") or {}).items()]
+
+
+def trainer(cfg: DictConfig, studies: list[Callback], sinks: list[Logger]) -> Trainer:
+    """Lightning's trainer. Plugins come before the callbacks that read their scalars."""
+    callbacks = [build(node, f"callbacks.{key}") for key, node in cfg.callbacks.items() if node]
+    make: Callable[..., Trainer] = build(cfg.trainer, "trainer", _partial_=True)
+    callbacks = [*studies, Finite(), RandomState(), *callbacks]
+    return make(callbacks=callbacks, logger=sinks or False, plugins=[WholeCheckpointIO()])

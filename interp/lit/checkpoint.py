@@ -1,0 +1,118 @@
+"""Checkpoints that are never half-written and resume bit for bit."""
+
+import random
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.plugins.io import TorchCheckpointIO
+
+from interp.errors import UserError
+from interp.files import replacing
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its target, flushes it to the disk and renames it.
+
+    Lightning writes to the temporary folder and moves the file: killed on the way, or on a full disk, that leaves a
+    truncated file in place of the last good one.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        with replacing(Path(path)) as beside:
+            torch.save(checkpoint, beside)
+
+
+class RandomState(Callback):
+    """Keeps the random streams in the checkpoint, so that a resumed run draws what the uninterrupted one would."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Every stream as tensors, lists and numbers, which load without pickle."""
+        algorithm, keys, *rest = cast(tuple, np.random.get_state())  # noqa: NPY002
+        version, words, next_gauss = random.getstate()
+        return {
+            "torch": torch.default_generator.get_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "numpy": [algorithm, torch.from_numpy(keys.astype(np.int64)), *rest],
+            "python": [version, list(words), next_gauss],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        torch.default_generator.set_state(state["torch"].cpu())
+        if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([stream.cpu() for stream in state["cuda"]])
+        algorithm, keys, *rest = state["numpy"]
+        np.random.set_state((algorithm, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+        version, words, next_gauss = state["python"]
+        random.setstate((version, tuple(words), next_gauss))
+
+
+class Finite(Callback):
+    """Ends the training where the loss is NaN or infinite, before the weights of the epoch are kept."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        loss = trainer.callback_metrics.get("train/loss")
+        if loss is not None and not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the training loss is {float(loss)} in epoch {trainer.current_epoch + 1}: lower optimizer.lr, or set "
+                "trainer.gradient_clip_val=1. The checkpoints of earlier epochs are kept"
+            )
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint file, on the CPU; nothing but tensors and plain values is ever unpickled.
+
+    Raises UserError that names the file where it is missing, damaged or holds anything else.
+    """
+    if not path.is_file():
+        raise UserError(f"no checkpoint {path}" + _others(path.parent))
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"cannot read the checkpoint {path}: damaged, or more than weights ({reason})") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise UserError(f"{path} is not a checkpoint of a training: it has no 'state_dict'")
+    return checkpoint
+
+
+def _others(folder: Path) -> str:
+    found = sorted(p.name for p in folder.glob("*.ckpt")) if folder.is_dir() else []
+    return f"; {folder} has: {', '.join(found)}" if found else ""
+
+
+def find_checkpoint(path: str, names: tuple[str, ...]) -> Path:
+    """A checkpoint file, or the first of `names` in a run folder's checkpoints/; absolute.
+
+    Raises UserError where there is none.
+    """
+    given = Path(path).expanduser().absolute()
+    if given.is_dir():
+        found = [given / "checkpoints" / name for name in names if (given / "checkpoints" / name).is_file()]
+        if not found:
+            raise UserError(f"no {' or '.join(names)} in {given / 'checkpoints'}")
+        return found[0]
+    return given
+
+
+def run_folder(checkpoint: Path) -> Path | None:
+    """The folder of the run that a checkpoint belongs to, None where it lies elsewhere."""
+    folder = checkpoint.parent.parent
+    return folder if checkpoint.parent.name == "checkpoints" and (folder / ".hydra").is_dir() else None
+
+
+def carry_over_results(checkpoint: Path, epoch: int, target: Path) -> None:
+    """Copy the results of the run that is resumed, up to `epoch`, so that the new run's report is complete."""
+    source = run_folder(checkpoint)
+    if source is None or source.resolve() == target.resolve() or not (source / "results").is_dir():
+        return
+
+    def later(folder: str, names: list[str]) -> list[str]:
+        return [n for n in names if n.startswith("epoch=") and int(n.removeprefix("epoch=")) > epoch]
+
+    shutil.copytree(source / "results", target / "results", ignore=later, dirs_exist_ok=True)
+    print(f"Continuing the results of {source}", file=sys.stderr)

@@ -1,0 +1,34 @@
+"""What the terminal shows of a run."""
+
+import logging
+import warnings
+from typing import Any
+
+from lightning.pytorch.callbacks import RichModelSummary
+
+# Warnings that are Lightning's own affair, or about a choice that the harness makes on purpose.
+EXPECTED = (".*LeafSpec.*", ".*does not have many workers.*", ".*Checkpoint directory .* exists and is not empty.*")
+
+
+def calm() -> None:
+    """Leave Lightning's messages to the root logger, once, from warnings upwards."""
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(False)
+    for message in EXPECTED:
+        warnings.filterwarnings("ignore", message=message)
+
+
+class LayerSummary(RichModelSummary):
+    """Lightning's model summary of the network alone, with the layer names that plugins take."""
+
+    @staticmethod
+    def summarize(summary_data: list[tuple[str, list[str]]], *args: Any, **kwargs: Any) -> None:
+        """Show the rows inside `net.body`."""
+        names = dict(summary_data)["Name"]
+        rows = [index for index, name in enumerate(names) if name.startswith("net.body.")]
+        kept = [(title, [cells[index] for index in rows]) for title, cells in summary_data]
+        kept = [(t, [c.removeprefix("net.body.") for c in cells]) for t, cells in kept]
+        RichModelSummary.summarize(kept, *args, **kwargs)

@@ -1,0 +1,103 @@
+"""Model builders: each takes the data and returns a network that normalises its own input."""
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import nn
+
+from interp.errors import UserError, unknown
+from interp.layers import Normalized
+from interp.lit.data import ImageData
+
+
+def small_cnn(data: ImageData, widths: Sequence[int] = (32, 64, 128), dropout: float = 0.0) -> Normalized:
+    """Blocks `block1`, `block2`, ... of convolution, batch norm and ReLU, then the mean over positions and `head`.
+
+    The last blocks halve the grid until it is about 8 x 8: 28 pixels give 28, 14, 7; 64 give 32, 16, 8.
+    """
+    halvings = max(0, round(math.log2(data.size / 8)))
+    strides = [2 if len(widths) - index <= halvings else 1 for index in range(len(widths))]
+    blocks: OrderedDict[str, nn.Module] = OrderedDict()
+    channels = data.channels
+    for index, (width, stride) in enumerate(zip(widths, strides, strict=True), start=1):
+        blocks[f"block{index}"] = _block(channels, width, stride)
+        channels = width
+    blocks["pool"] = nn.AdaptiveAvgPool2d(1)
+    blocks["flatten"] = nn.Flatten()
+    blocks["dropout"] = nn.Dropout(dropout)
+    blocks["head"] = nn.Linear(channels, len(data.class_names))
+    return Normalized(nn.Sequential(blocks), *data.normalization)
+
+
+def _block(channels: int, width: int, stride: int) -> nn.Sequential:
+    convolution = nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False)
+    return nn.Sequential(OrderedDict(conv=convolution, norm=nn.BatchNorm2d(width), relu=nn.ReLU()))
+
+
+def resnet18(data: ImageData) -> Normalized:
+    """torchvision's ResNet-18 with a stem for small images: a 3 x 3 convolution, no pooling before `layer1`."""
+    from torchvision.models import resnet18
+
+    net = resnet18(num_classes=len(data.class_names))
+    net.conv1 = nn.Conv2d(data.channels, 64, 3, padding=1, bias=False)
+    net.maxpool = nn.Identity()
+    return Normalized(net, *data.normalization)
+
+
+def torchvision(data: ImageData, name: str, weights: str | None = None) -> Normalized:
+    """Any classification model of torchvision by name, with pretrained `weights` by name (such as DEFAULT) or none.
+
+    One-channel images are repeated. With weights, images are normalised as those weights want it. The head is replaced where the class count differs.
+    Raises UserError with the nearest name for an unknown model or weights.
+    """
+    from torchvision import models
+
+    if data.channels not in (1, 3):
+        raise UserError(f"model=torchvision takes 3 channels, the data has {data.channels}: use model=small_cnn")
+    known = models.list_models(module=models)
+    if name not in known:
+        raise unknown("torchvision model", name, known)
+    has_side_heads = name in ("googlenet", "inception_v3") and weights is None
+    options = {"aux_logits": False, "init_weights": True} if has_side_heads else {}
+    normalization = data.normalization
+    if weights is not None:
+        known_weights = [weight.name for weight in models.get_model_weights(name)]
+        if weights not in (*known_weights, "DEFAULT"):
+            raise unknown("weights", weights, [*known_weights, "DEFAULT"], owner=name)
+        preprocessing = getattr(models.get_model_weights(name), weights).transforms()
+        normalization = (preprocessing.mean, preprocessing.std)
+    net = models.get_model(name, weights=weights, **options)
+    _fit_head(net, len(data.class_names))
+    return Normalized(net, *(list(values) * (3 // len(values)) for values in normalization))
+
+
+def _fit_head(net: nn.Module, classes: int) -> None:
+    """Replace the last linear (or 1 x 1 convolution) layer where it has another number of classes."""
+    name, head = [(n, m) for n, m in net.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
+    if classes in (getattr(head, "out_features", None), getattr(head, "out_channels", None)):
+        return
+    parent = net.get_submodule(name.rpartition(".")[0])
+    if isinstance(head, nn.Linear):
+        replacement: nn.Module = nn.Linear(head.in_features, classes, bias=head.bias is not None)
+    else:
+        replacement = nn.Conv2d(head.in_channels, classes, 1)
+    setattr(parent, name.rpartition(".")[2], replacement)
+
+
+def timm(data: ImageData, name: str, pretrained: bool = False) -> Normalized:
+    """Any model of timm by name, its input and head fitted to the data. Needs the extra `pretrained`."""
+    try:
+        import timm
+    except ImportError as error:
+        raise UserError(
+            "model=timm needs the package timm: install the extra with `pip install -e '.[pretrained]'`"
+        ) from error
+
+    if not timm.is_model(name):
+        raise unknown("timm model", name, timm.list_models())
+    net = timm.create_model(name, pretrained=pretrained, num_classes=len(data.class_names), in_chans=data.channels)
+    if not pretrained:
+        return Normalized(net, *data.normalization)
+    config = timm.data.resolve_model_data_config(net)
+    return Normalized(net, config["mean"], config["std"])

@@ -1,0 +1,78 @@
+"""Lightning loggers as the harness wants them: W&B that never asks or hangs, TensorBoard that takes pictures."""
+
+import logging
+import netrc
+import os
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+log = logging.getLogger(__name__)
+
+
+class TensorBoard(TensorBoardLogger):
+    """Lightning's TensorBoard logger with the `log_image` that it lacks."""
+
+    @rank_zero_only
+    def log_image(self, key: str, images: list[Any], step: int | None = None, **_: Any) -> None:
+        """Log PIL images under `key`; captions have no place in TensorBoard."""
+        import numpy as np
+
+        for index, image in enumerate(images):
+            tag = key if len(images) == 1 else f"{key}/{index}"
+            self.experiment.add_image(tag, np.asarray(image), step, dataformats="HWC")
+
+
+def wandb(save_dir: str, **options: Any) -> WandbLogger:
+    """A W&B logger that is online where there is a login (and `WANDB_MODE` does not say otherwise), else offline.
+
+    Everything it writes lies in `save_dir`/wandb. Offline it makes no network attempt. A server that does not answer
+    within 20 seconds costs a warning, not the run. `options` go to `wandb.init`.
+    """
+    _keep_inside(Path(save_dir) / "wandb")
+    offline = os.environ.get("WANDB_MODE", "online" if logged_in() else "offline") != "online"
+    logger = WandbLogger(save_dir=save_dir, offline=offline, **options)
+    if offline:
+        return logger
+    try:
+        _ = logger.experiment
+    except Exception as error:
+        log.warning("W&B cannot be reached (%s): this run is kept offline in %s/wandb", error, save_dir)
+        return WandbLogger(save_dir=save_dir, offline=True, **options)
+    return logger
+
+
+def logged_in() -> bool:
+    """Whether there is a W&B key in the environment or in the netrc file; asks no server and no user."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).netloc
+    try:
+        return bool(netrc.netrc(os.environ.get("NETRC")).authenticators(host))
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _keep_inside(folder: Path) -> None:
+    """Point all that W&B writes into `folder`; in a multirun each job has its own."""
+    os.environ |= {f"WANDB_{kind}_DIR": str(folder / f".{kind.lower()}") for kind in ("DATA", "CACHE", "CONFIG")}
+    os.environ["WANDB_ARTIFACT_DIR"] = str(folder / ".artifacts")
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # crash reports are a network attempt even offline
+    os.environ.setdefault("WANDB_INIT_TIMEOUT", "20")  # seconds
+    os.environ.setdefault("WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL", "1")  # seconds of records that a kill can cost
+
+
+def close_wandb() -> str | None:
+    """End the W&B run of this process, so that the next job starts its own; where it was kept or shown, if any."""
+    module = sys.modules.get("wandb")
+    if module is None or module.run is None:
+        return None
+    run = module.run
+    place = run.url or f"{Path(run.dir).parent} (upload it with `wandb sync` and this folder)"
+    module.finish()
+    return place

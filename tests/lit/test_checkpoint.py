@@ -1,0 +1,110 @@
+"""Checkpoints: whole, safe to read, clear when they do not fit."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from interp.errors import UserError
+from interp.lit.checkpoint import (
+    RandomState,
+    WholeCheckpointIO,
+    carry_over_results,
+    find_checkpoint,
+    read_checkpoint,
+    run_folder,
+)
+from interp.lit.classifier import fit_to_checkpoint, load_weights
+
+
+def draws() -> list[float]:
+    return [random.random(), float(np.random.rand()), float(torch.rand(()))]  # noqa: NPY002
+
+
+def test_random_streams_continue_where_they_were(tmp_path):
+    draws()
+    torch.save(RandomState().state_dict(), tmp_path / "state")
+    expected = draws()
+    draws()
+    RandomState().load_state_dict(torch.load(tmp_path / "state", weights_only=True))
+    assert draws() == expected
+
+
+def test_full_disk_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    path, io = tmp_path / "last.ckpt", WholeCheckpointIO()
+    io.save_checkpoint({"state_dict": {}, "epoch": 1}, path)
+
+    def fill_the_disk(content, target):
+        Path(target).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", fill_the_disk)
+    with pytest.raises(OSError, match="No space left"):
+        io.save_checkpoint({"state_dict": {}, "epoch": 2}, path)
+    assert read_checkpoint(path)["epoch"] == 1 and list(tmp_path.iterdir()) == [path]
+
+
+class Command:
+    """What a hostile pickle carries."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("/tmp/epochscope_pwned"),)
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path):
+    torch.save({"state_dict": Command()}, tmp_path / "bad.ckpt")
+    with pytest.raises(UserError, match=r"bad.ckpt: damaged, or more than weights"):
+        read_checkpoint(tmp_path / "bad.ckpt")
+    assert not Path("/tmp/epochscope_pwned").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn"])
+def test_damaged_files_are_named(tmp_path, content):
+    (tmp_path / "last.ckpt").write_bytes(content)
+    with pytest.raises(UserError, match="cannot read the checkpoint .*last.ckpt"):
+        read_checkpoint(tmp_path / "last.ckpt")
+
+
+def test_missing_file_names_its_neighbours(tmp_path):
+    torch.save({}, tmp_path / "best.ckpt")
+    with pytest.raises(UserError, match="has: best.ckpt"):
+        read_checkpoint(tmp_path / "bets.ckpt")
+    with pytest.raises(UserError, match="not a checkpoint of a training"):
+        read_checkpoint(tmp_path / "best.ckpt")
+
+
+def test_run_folders_are_found_from_either_side(tmp_path):
+    for name in (".hydra", "checkpoints"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    path = find_checkpoint(str(tmp_path), ("best.ckpt", "last.ckpt"))
+    assert path == tmp_path / "checkpoints" / "last.ckpt" and run_folder(path) == tmp_path
+    assert run_folder(tmp_path / "elsewhere.ckpt") is None
+    with pytest.raises(UserError, match="no nothing.ckpt in"):
+        find_checkpoint(str(tmp_path), ("nothing.ckpt",))
+
+
+def test_results_of_the_resumed_run_are_carried_over_up_to_its_epoch(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    for epoch in (0, 1, 2):
+        (old / "results" / "nmf" / f"epoch={epoch:04d}").mkdir(parents=True)
+    (old / ".hydra").mkdir()
+    carry_over_results(old / "checkpoints" / "last.ckpt", 1, new)
+    assert sorted(p.name for p in (new / "results" / "nmf").iterdir()) == ["epoch=0000", "epoch=0001"]
+
+
+def test_weights_round_trip_and_misfits_are_explained(net, digits):
+    checkpoint = {
+        "state_dict": {f"net.{k}": v + 1 for k, v in net.state_dict().items()},
+        "class_names": ["a", "b", "c"],
+    }
+    with pytest.raises(UserError, match=r"knows 3 classes \(a, b, c\), the data has 10"):
+        fit_to_checkpoint(net, digits.class_names, checkpoint)
+    checkpoint["class_names"] = list(digits.class_names)
+    load_weights(net, digits.class_names, checkpoint)
+    assert torch.equal(net.body.head.bias, checkpoint["state_dict"]["net.body.head.bias"])
+    del checkpoint["state_dict"]["net.body.head.bias"]
+    with pytest.raises(UserError, match=r"another network: 1 weights differ \(head.bias"):
+        fit_to_checkpoint(net, digits.class_names, checkpoint)
