@@ -34,7 +34,8 @@ def nmf(rows: Tensor, groups: int, *, sweeps: int = 200, tolerance: float = 1e-4
         return Factors(rows.new_zeros(len(rows), groups), rows.new_zeros(groups, rows.shape[1]), 0.0, 0)
     spatial, channel = nndsvd(rows, groups)
     previous = total
-    for sweep in range(1, sweeps + 1):
+    done = 0
+    for done in range(1, sweeps + 1):  # noqa: B007 (used after the loop)
         spatial = hals(spatial, channel @ channel.T, rows @ channel.T)
         gram, cross = spatial.T @ spatial, spatial.T @ rows
         channel = hals(channel.T, gram, cross.T).T
@@ -45,7 +46,7 @@ def nmf(rows: Tensor, groups: int, *, sweeps: int = 200, tolerance: float = 1e-4
         channel = _revive(rows, spatial, channel)
     length = channel.norm(dim=1)
     channel = torch.where(length[:, None] > 0, channel / length[:, None], 0)
-    return Factors(spatial * length, channel, relative_error(rows, spatial * length, channel), sweep)
+    return Factors(spatial * length, channel, relative_error(rows, spatial * length, channel), done)
 
 
 def _check(rows: Tensor, groups: int) -> None:

@@ -1,8 +1,8 @@
 """Checkpoints that are never half-written and resume bit for bit."""
 
+import logging
 import random
 import shutil
-import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,9 +10,12 @@ import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from interp.errors import UserError
 from interp.files import replacing
+
+log = logging.getLogger(__name__)
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -49,6 +52,22 @@ class RandomState(Callback):
         np.random.set_state((algorithm, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
         version, words, next_gauss = state["python"]
         random.setstate((version, tuple(words), next_gauss))
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Lightning's ModelCheckpoint for runs that may be resumed in a new folder: the best so far stays the best."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the state with the paths of this folder, where the best checkpoint was carried over to."""
+
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(path).name) if path else ""
+
+        if not Path(here(state_dict["best_model_path"])).is_file():
+            return
+        paths = {key: here(state_dict[key]) for key in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
 
 
 class Finite(Callback):
@@ -105,14 +124,18 @@ def run_folder(checkpoint: Path) -> Path | None:
     return folder if checkpoint.parent.name == "checkpoints" and (folder / ".hydra").is_dir() else None
 
 
-def carry_over_results(checkpoint: Path, epoch: int, target: Path) -> None:
-    """Copy the results of the run that is resumed, up to `epoch`, so that the new run's report is complete."""
+def carry_over(checkpoint: Path, epoch: int, target: Path) -> None:
+    """Copy what the resumed run found up to `epoch`, and its best checkpoint: the new run goes on where it ended."""
     source = run_folder(checkpoint)
-    if source is None or source.resolve() == target.resolve() or not (source / "results").is_dir():
+    if source is None or source.resolve() == target.resolve():
         return
 
     def later(folder: str, names: list[str]) -> list[str]:
         return [n for n in names if n.startswith("epoch=") and int(n.removeprefix("epoch=")) > epoch]
 
-    shutil.copytree(source / "results", target / "results", ignore=later, dirs_exist_ok=True)
-    print(f"Continuing the results of {source}", file=sys.stderr)
+    if (source / "results").is_dir():
+        shutil.copytree(source / "results", target / "results", ignore=later, dirs_exist_ok=True)
+    if (best := checkpoint.with_name("best.ckpt")).is_file():
+        with replacing(target / "checkpoints" / best.name) as path:
+            shutil.copyfile(best, path)
+    log.warning("resuming %s; its results are carried over", source)

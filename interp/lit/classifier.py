@@ -97,7 +97,11 @@ class Classifier(LightningModule):
 def _metrics(classes: int) -> nn.ModuleDict:
     accuracy = MulticlassAccuracy(classes, average="micro")
     return nn.ModuleDict(
-        {"loss": MeanMetric(), "accuracy": accuracy, "f1": MulticlassF1Score(classes, average="macro")}
+        {
+            "loss": MeanMetric(nan_strategy="disable"),
+            "accuracy": accuracy,
+            "f1": MulticlassF1Score(classes, average="macro"),
+        }
     )
 
 

@@ -4,7 +4,8 @@ import logging
 import warnings
 from typing import Any
 
-from lightning.pytorch.callbacks import RichModelSummary
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import RichModelSummary, RichProgressBar
 
 # Warnings that are Lightning's own affair, or about a choice that the harness makes on purpose.
 EXPECTED = (".*LeafSpec.*", ".*does not have many workers.*", ".*Checkpoint directory .* exists and is not empty.*")
@@ -19,6 +20,14 @@ def calm() -> None:
     logging.captureWarnings(False)
     for message in EXPECTED:
         warnings.filterwarnings("ignore", message=message)
+
+
+class Progress(RichProgressBar):
+    """Lightning's progress bars without the loggers' version number."""
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """What stands beside the bar."""
+        return {key: value for key, value in super().get_metrics(trainer, pl_module).items() if key != "v_num"}
 
 
 class LayerSummary(RichModelSummary):

@@ -11,17 +11,18 @@ from interp.layers import Normalized
 from interp.lit.data import ImageData
 
 
-def small_cnn(data: ImageData, widths: Sequence[int] = (32, 64, 128), dropout: float = 0.0) -> Normalized:
+def small_cnn(data: ImageData, widths: Sequence[int] = (32, 64, 128, 128), dropout: float = 0.0) -> Normalized:
     """Blocks `block1`, `block2`, ... of convolution, batch norm and ReLU, then the mean over positions and `head`.
 
-    The last blocks halve the grid until it is about 8 x 8: 28 pixels give 28, 14, 7; 64 give 32, 16, 8.
+    As many blocks as are needed halve the grid until it is about 8 x 8: 28 pixels give 28, 14, 7, 7; 64 give 32, 16,
+    8, 8.
     """
     halvings = max(0, round(math.log2(data.size / 8)))
-    strides = [2 if len(widths) - index <= halvings else 1 for index in range(len(widths))]
+    halving = [1, 2, 0, *range(3, len(widths))][:halvings]  # the first block of large images only: it is the dearest
     blocks: OrderedDict[str, nn.Module] = OrderedDict()
     channels = data.channels
-    for index, (width, stride) in enumerate(zip(widths, strides, strict=True), start=1):
-        blocks[f"block{index}"] = _block(channels, width, stride)
+    for index, width in enumerate(widths):
+        blocks[f"block{index + 1}"] = _block(channels, width, 5 if index == 0 else 3, 2 if index in halving else 1)
         channels = width
     blocks["pool"] = nn.AdaptiveAvgPool2d(1)
     blocks["flatten"] = nn.Flatten()
@@ -30,8 +31,8 @@ def small_cnn(data: ImageData, widths: Sequence[int] = (32, 64, 128), dropout: f
     return Normalized(nn.Sequential(blocks), *data.normalization)
 
 
-def _block(channels: int, width: int, stride: int) -> nn.Sequential:
-    convolution = nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False)
+def _block(channels: int, width: int, side: int, stride: int) -> nn.Sequential:
+    convolution = nn.Conv2d(channels, width, side, stride=stride, padding=side // 2, bias=False)
     return nn.Sequential(OrderedDict(conv=convolution, norm=nn.BatchNorm2d(width), relu=nn.ReLU()))
 
 
@@ -48,7 +49,8 @@ def resnet18(data: ImageData) -> Normalized:
 def torchvision(data: ImageData, name: str, weights: str | None = None) -> Normalized:
     """Any classification model of torchvision by name, with pretrained `weights` by name (such as DEFAULT) or none.
 
-    One-channel images are repeated. With weights, images are normalised as those weights want it. The head is replaced where the class count differs.
+    One-channel images are repeated. With weights, images are normalised as those weights want it. The head is replaced
+    where the class count differs.
     Raises UserError with the nearest name for an unknown model or weights.
     """
     from torchvision import models

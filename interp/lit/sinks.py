@@ -35,14 +35,20 @@ def wandb(save_dir: str, **options: Any) -> WandbLogger:
     """
     _keep_inside(Path(save_dir) / "wandb")
     offline = os.environ.get("WANDB_MODE", "online" if logged_in() else "offline") != "online"
-    logger = WandbLogger(save_dir=save_dir, offline=offline, **options)
+    logger = _logger(save_dir, offline, options)
     if offline:
         return logger
     try:
         _ = logger.experiment
     except Exception as error:
         log.warning("W&B cannot be reached (%s): this run is kept offline in %s/wandb", error, save_dir)
-        return WandbLogger(save_dir=save_dir, offline=True, **options)
+        return _logger(save_dir, True, options)
+    return logger
+
+
+def _logger(save_dir: str, offline: bool, options: dict[str, Any]) -> WandbLogger:
+    logger = WandbLogger(save_dir=save_dir, offline=offline, **options)
+    logger._wandb_init.pop("anonymous", None)  # Lightning always passes it, and W&B warns that it has no effect
     return logger
 
 
@@ -73,6 +79,6 @@ def close_wandb() -> str | None:
     if module is None or module.run is None:
         return None
     run = module.run
-    place = run.url or f"{Path(run.dir).parent} (upload it with `wandb sync` and this folder)"
+    place = run.url or f"offline, upload with `wandb sync {Path(run.dir).parent}`"
     module.finish()
     return place

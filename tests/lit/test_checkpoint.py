@@ -11,7 +11,7 @@ from interp.errors import UserError
 from interp.lit.checkpoint import (
     RandomState,
     WholeCheckpointIO,
-    carry_over_results,
+    carry_over,
     find_checkpoint,
     read_checkpoint,
     run_folder,
@@ -91,7 +91,7 @@ def test_results_of_the_resumed_run_are_carried_over_up_to_its_epoch(tmp_path):
     for epoch in (0, 1, 2):
         (old / "results" / "nmf" / f"epoch={epoch:04d}").mkdir(parents=True)
     (old / ".hydra").mkdir()
-    carry_over_results(old / "checkpoints" / "last.ckpt", 1, new)
+    carry_over(old / "checkpoints" / "last.ckpt", 1, new)
     assert sorted(p.name for p in (new / "results" / "nmf").iterdir()) == ["epoch=0000", "epoch=0001"]
 
 
