@@ -1,0 +1,1 @@
+"""Studies of a network: one Lightning callback a file, each configured by conf/plugin/<name>.yaml."""

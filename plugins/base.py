@@ -1,0 +1,185 @@
+"""The plugin contract: a study writes `analyze`, this class owns when, isolation, errors, cost, files and loggers."""
+
+import logging
+import re
+import time
+import traceback
+import warnings
+from abc import abstractmethod
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import nn
+
+from interp.errors import UserError
+from interp.layers import find_layer
+from interp.probe import Probe
+from interp.quiet import Disturbed, quiet
+from interp.result import Result
+from plugins.sinks import show
+
+log = logging.getLogger(__name__)
+# One thread draws for all plugins: pictures never hold training up, and memory stays bounded by one look a plugin.
+_drawing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="drawing")
+
+
+@dataclass(kw_only=True)
+class Plugin(Callback):
+    """A study of the network on the probe, before training (epoch 0) and after epochs.
+
+    Subclasses are dataclasses whose fields are the keys of their YAML, and write `analyze`. A field called `layer`
+    is checked before training starts. Training is bit-identical with and without plugins.
+    """
+
+    name: str  # of its scalars, its results folder and its pictures
+    every_n_epochs: int = 1
+    at_start: bool = True  # also look at the untrained network
+    on_error: str = "warn"  # warn: say so and go on; disable: and look no more; raise: end the training
+    seed: int = 0  # of the random numbers that the study draws
+    batch_size: int = 64  # images at once; halved when memory runs out
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise UserError(f"plugin name {self.name!r}: use letters, digits, '_', '-' and '.'")
+        if self.on_error not in (allowed := ("warn", "disable", "raise")):
+            raise UserError(f"plugin.{self.name}.on_error={self.on_error!r}: choose from {', '.join(allowed)}")
+        for key in ("every_n_epochs", "batch_size"):
+            if getattr(self, key) < 1:
+                raise UserError(f"plugin.{self.name}.{key}={getattr(self, key)}: must be at least 1")
+        self._pending: Future | None = None
+        self._epoch_began = time.perf_counter()
+        self._disabled = False
+
+    @abstractmethod
+    def analyze(self, net: nn.Module, probe: Probe) -> Result:
+        """Study `net`: in eval mode, on its device, gradients possible, random numbers seeded with `seed`.
+
+        The probe's tensors are on the same device. Whatever it changes is undone afterwards. Raises UserError for
+        settings that do not fit the network or the data, which ends the run before the first epoch.
+        """
+
+    def check(self, net: nn.Module) -> None:
+        """Raise UserError where settings do not fit the network, before anything is written."""
+        if layer := getattr(self, "layer", None):
+            find_layer(net, layer)
+
+    def look(self, net: nn.Module, probe: Probe) -> Result:
+        """Run the study without disturbing `net` (in its own precision, autocast off); needs no trainer."""
+        device = next((p.device for p in net.parameters()), torch.device("cpu"))
+        with quiet(net, seed=self.seed, report=self._warn_of_changes):
+            return self._analyze_in_memory(net, probe.to(device))
+
+    def _analyze_in_memory(self, net: nn.Module, probe: Probe) -> Result:
+        while True:
+            try:
+                return self.analyze(net, probe)
+            except torch.OutOfMemoryError:
+                if self.batch_size == 1:
+                    raise
+                self.batch_size = max(1, self.batch_size // 2)
+                log.warning("plugin %s ran out of memory: trying batch_size=%d", self.name, self.batch_size)
+
+    def _warn_of_changes(self, changes: list[str]) -> None:
+        warnings.warn(f"plugin {self.name} left changes behind, undone: {'; '.join(changes)}", stacklevel=2)
+
+    @property
+    def state_key(self) -> str:
+        """Lightning's key for the state in checkpoints: several plugins of one class can stand side by side."""
+        return f"{type(self).__qualname__}:{self.name}"
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.check(network(pl_module))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._epoch_began = time.perf_counter()
+        if trainer.global_step > 0 or not self.at_start:
+            return
+        scalars = self._visit(trainer, pl_module, epoch=0)
+        for logger in trainer.loggers:
+            logger.log_metrics({**scalars, "epoch": 0}, step=0)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._epoch_began = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        last = epoch == trainer.max_epochs or trainer.should_stop
+        if not self._disabled and (epoch % self.every_n_epochs == 0 or last):
+            pl_module.log_dict(self._visit(trainer, pl_module, epoch))
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.finish_drawing()  # Lightning ends the loggers before it calls teardown
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.finish_drawing()
+
+    def _visit(self, trainer: Trainer, module: LightningModule, epoch: int) -> dict[str, float]:
+        """Look, keep, show; the scalars, the same on every process, named `<plugin>/<scalar>`."""
+        scalars, failure = self._study(trainer, module, epoch) if trainer.is_global_zero else ({}, None)
+        scalars, failure = trainer.strategy.broadcast((scalars, failure))
+        if failure and (failure[0] or self.on_error == "raise"):
+            raise UserError(failure[1]) if failure[0] else RuntimeError(failure[1])
+        if failure and self.on_error == "disable":
+            self._disabled = True
+        return {f"{self.name}/{key}": float(value) for key, value in scalars.items()}
+
+    def _study(self, trainer: Trainer, module: LightningModule, epoch: int) -> tuple[dict, tuple[bool, str] | None]:
+        """Scalars of one look, and (is it the user's to mend before training?, message) if it failed."""
+        began = time.perf_counter()
+        try:
+            result = self.look(network(module), probe_of(trainer))
+            folder = Path(trainer.default_root_dir) / "results" / self.name / f"epoch={epoch:04d}"
+            step = max(0, trainer.global_step - 1)
+            self.keep(result, folder, trainer.loggers, epoch=epoch, step=step)
+        except Disturbed:  # training itself would no longer be what it was
+            raise
+        except Exception as error:
+            return {"failed": 1.0}, self._failure(error, epoch)
+        return {**result.scalars(), "failed": 0.0, **self._cost(began, epoch)}, None
+
+    def _cost(self, began: float, epoch: int) -> dict[str, float]:
+        """Seconds of the look, its share of the epoch so far, and the device's peak memory where it is counted."""
+        now = time.perf_counter()
+        cost = {"seconds": now - began}
+        if epoch > 0:
+            cost["share_of_epoch"] = cost["seconds"] / (now - self._epoch_began)
+        if torch.cuda.is_available():
+            cost["peak_memory_gb"] = torch.cuda.max_memory_allocated() / 2**30
+        return cost
+
+    def _failure(self, error: Exception, epoch: int) -> tuple[bool, str]:
+        message = f"plugin {self.name} failed at epoch {epoch}: {type(error).__name__}: {error}"
+        settings_are_wrong = isinstance(error, UserError) and epoch == 0
+        if not settings_are_wrong:
+            log.warning("%s\n%s", message, "".join(traceback.format_exception(error)))
+        return settings_are_wrong, message if not settings_are_wrong else f"plugin.{self.name}: {error}"
+
+    def keep(self, result: Result, folder: Path, loggers: list, *, epoch: int, step: int) -> None:
+        """Write the result into `folder` now; draw it and send its pictures to the loggers on the drawing thread."""
+        self.finish_drawing()
+        result.save(folder, plugin=self.name, epoch=epoch, step=step)
+        self._pending = _drawing.submit(show, result, folder, self.name, loggers, step)
+
+    def finish_drawing(self) -> None:
+        """Wait for the pictures of the last look; what went wrong with them is reported, with the traceback."""
+        pending, self._pending = self._pending, None
+        if pending and (error := pending.exception()):
+            text = "".join(traceback.format_exception(error))
+            log.warning("plugin %s: its pictures could not be shown: %s\n%s", self.name, error, text)
+
+
+def network(module: LightningModule) -> nn.Module:
+    """What is studied: the module's `net`, or the module itself, from images in [0, 1] to logits."""
+    net = getattr(module, "net", module)
+    return net if isinstance(net, nn.Module) else module
+
+
+def probe_of(trainer: Trainer) -> Probe:
+    """The probe of the trainer's DataModule; raises UserError where it has none."""
+    probe = getattr(getattr(trainer, "datamodule", None), "probe", None)
+    if not isinstance(probe, Probe):
+        raise UserError("plugins look at `datamodule.probe`: give the trainer a DataModule with an interp.probe.Probe")
+    return probe

@@ -1,0 +1,160 @@
+"""The base class: schedule, errors, isolation, files; with studies that go wrong."""
+
+import json
+import logging
+import math
+
+import pytest
+import torch
+
+from interp.errors import UserError
+from tests.studies import ConfidencePlugin, Hungry, Meddling
+
+STUDY = "+plugin.study={{_target_: tests.studies.{}{}}}"
+
+
+def study(name: str, **settings) -> str:
+    return STUDY.format(name, "".join(f", {key}: {value}" for key, value in settings.items()))
+
+
+def epochs(run) -> list[str]:
+    return sorted(path.name for path in (run.folder / "results" / "study").glob("epoch=*"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [0, 1, 2, 3]),
+        ({"every_n_epochs": 2}, [0, 2, 3]),
+        ({"every_n_epochs": 5, "at_start": "false"}, [3]),
+    ],
+)
+def test_schedule(train, tmp_path, settings, expected):
+    run = train(tmp_path, study("ConfidencePlugin", **settings), "trainer.max_epochs=3")
+    assert epochs(run) == [f"epoch={epoch:04d}" for epoch in expected]
+
+
+def test_a_failing_study_is_reported_and_training_goes_on(train, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        run = train(tmp_path, study("Failing"), "logger=csv")
+    assert epochs(run) == ["epoch=0000"] and run.checkpoint()["epoch"] == 1
+    assert "plugin study failed at epoch 1: RuntimeError: the study broke" in caplog.text and "Traceback" in caplog.text
+    rows = (run.folder / "csv" / "metrics.csv").read_text()
+    assert "study/failed" in rows
+
+
+def test_a_disabled_study_looks_no_more(train, tmp_path, caplog):
+    train(tmp_path, study("Failing", on_error="disable"), "trainer.max_epochs=4")
+    assert caplog.text.count("plugin study failed") == 1
+
+
+def test_raise_ends_the_training_with_its_earlier_checkpoint(train, tmp_path):
+    with pytest.raises(RuntimeError, match="plugin study failed at epoch 2"):
+        train(tmp_path, study("Failing", on_error="raise", after=2), "trainer.max_epochs=3")
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 0
+
+
+def test_wrong_settings_end_the_run_before_the_first_epoch(train, tmp_path):
+    with pytest.raises(UserError, match="plugin.study: temperature=0: choose more"):
+        train(tmp_path, study("WrongSetting"))
+    assert not (tmp_path / "checkpoints").exists() and not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (["+plugin=nmf", "plugin.nmf.layer=blok3"], "no layer 'blok3' in Sequential; did you mean 'block3'"),
+        (["+plugin=nmf", "plugin.nmf.on_error=ignore"], "on_error='ignore': choose from warn, disable, raise"),
+        (["+plugin=nmf", "plugin.nmf.every_n_epochs=0"], "every_n_epochs=0: must be at least 1"),
+        (["+plugin=nmf", "+plugin.nmf.name=../../x"], "plugin name '../../x'"),
+        (["+plugin=saliency", "plugin.saliency.target=treu"], "no plugin.saliency.target 'treu'; did you mean 'true'"),
+        (["model=torchvision", "model.name=resnt18"], "did you mean 'resnet18'"),
+        (["+plugin.study={_target_: tests.studies.Nothing}"], "plugin.study .*Nothing"),
+        (["checkpoint=nowhere.ckpt"], "no checkpoint .*nowhere.ckpt"),
+    ],
+)
+def test_mistakes_leave_nothing_behind(train, tmp_path, override, message):
+    with pytest.raises(UserError, match=message):
+        train(tmp_path, *override, "logger=[report,wandb]")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_out_of_memory_halves_the_batch(net, digits):
+    plugin = Hungry(name="hungry")
+    assert len(plugin.look(net, digits.probe).highest) == 10 and plugin.batch_size == 16
+    with pytest.raises(torch.OutOfMemoryError):
+        always = Hungry(name="hungry")
+        always.analyze = lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError())
+        always.look(net, digits.probe)
+
+
+def test_meddling_is_undone_and_named(net, digits):
+    before, state = [p.clone() for p in net.parameters()], torch.get_rng_state()
+    with pytest.warns(UserWarning, match="plugin meddling left changes behind, undone: ") as caught:
+        Meddling(name="meddling").look(net, digits.probe)
+    assert "weight" in str(caught[0].message) and "hook left on the network" in str(caught[0].message)
+    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+    assert torch.equal(state, torch.get_rng_state()) and not net._forward_hooks
+
+
+def test_a_full_disk_while_drawing_loses_neither_numbers_nor_training(train, tmp_path, caplog):
+    run = train(tmp_path, study("FullDisk"))
+    assert "its pictures could not be shown" in caplog.text and "No space left" in caplog.text
+    assert len(epochs(run)) == 3 and run.checkpoint()["epoch"] == 1
+    assert (
+        json.loads((run.folder / "results" / "study" / "epoch=0002" / "result.json").read_text())["scalars"]["mean"] > 0
+    )
+
+
+def test_a_results_folder_that_cannot_be_written_loses_neither(train, tmp_path, caplog):
+    (tmp_path / "results").write_text("a file where the folder should be")
+    run = train(tmp_path, study("ConfidencePlugin"))
+    assert "plugin study failed" in caplog.text and run.checkpoint()["epoch"] == 1
+
+
+def test_nan_activations_are_reported(train, tmp_path, caplog):
+    with pytest.raises(FloatingPointError, match="training loss is nan in epoch"):
+        train(tmp_path, "+plugin=nmf", "optimizer=sgd", "optimizer.lr=1e20", "scheduler=none", "trainer.max_epochs=6")
+    assert "plugin nmf failed at epoch" in caplog.text and "NaN" in caplog.text
+    assert (tmp_path / "results" / "nmf" / "epoch=0000" / "groups.png").is_file()
+
+
+def test_an_all_zero_layer_is_shown_as_such(net, digits):
+    from plugins.nmf import NMFPlugin
+
+    with torch.no_grad():
+        net.body.block3.norm.weight.zero_()
+        net.body.block3.norm.bias.fill_(-1.0)
+    result = NMFPlugin(name="nmf").look(net, digits.probe)
+    assert result.scalars() == {"relative_error": 0.0, "sparsity": 1.0, "dead_groups": 6.0}
+    assert "6 of them never fire" in result.captions()["groups"] and result.pictures()["groups"].float().std() > 1
+
+
+def test_two_of_a_kind_stand_side_by_side(train, tmp_path):
+    second = "+plugin.early={_target_: plugins.nmf.NMFPlugin, layer: block1, groups: 3}"
+    run = train(tmp_path, "+plugin=nmf", second)
+    from plugins.nmf import NMFResult
+
+    shapes = [NMFResult.load(tmp_path / "results" / name / "epoch=0002").spatial.shape[1] for name in ("nmf", "early")]
+    assert shapes == [6, 3] and run.objective is not None
+
+
+def test_its_scalars_can_choose_the_best_checkpoint(train, tmp_path):
+    monitor = [f"callbacks.checkpoint.{setting}" for setting in ("monitor=nmf/relative_error", "mode=min")]
+    run = train(tmp_path, "+plugin=nmf", *monitor, "objective=nmf/relative_error", "trainer.max_epochs=3")
+    folders = [tmp_path / "results" / "nmf" / f"epoch={epoch:04d}" for epoch in (1, 2, 3)]
+    errors = [json.loads((folder / "result.json").read_text())["scalars"]["relative_error"] for folder in folders]
+    assert run.checkpoint("best")["epoch"] == errors.index(min(errors))
+    assert math.isclose(run.objective, errors[-1], rel_tol=1e-5)
+
+
+def test_a_sink_that_raises_does_not_keep_pictures_from_the_folder(tmp_path, net, digits, caplog):
+    class Broken:
+        def log_image(self, **_):
+            raise ConnectionError("unreachable")
+
+    plugin = ConfidencePlugin(name="study")
+    plugin.keep(plugin.look(net, digits.probe), tmp_path, [Broken()], epoch=1, step=3)
+    plugin.finish_drawing()
+    assert "Broken could not take the picture study/bars: unreachable" in caplog.text
+    assert (tmp_path / "bars.png").is_file()

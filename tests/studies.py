@@ -1,0 +1,104 @@
+"""Studies of a package that is not ours: a tiny one, and those that go wrong."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from interp.errors import UserError
+from interp.probe import Probe
+from interp.result import Result
+from plugins.base import Plugin
+
+
+@dataclass(frozen=True)
+class Confidence(Result):
+    highest: Tensor  # (B,) probability of the predicted class
+
+    def scalars(self) -> dict[str, float]:
+        return {"mean": float(self.highest.mean())}
+
+    def pictures(self) -> dict[str, Tensor]:
+        bars = self.highest[None, None, :].expand(3, 8, -1)
+        return {"bars": (bars * 255).byte()}
+
+
+@dataclass(kw_only=True)
+class ConfidencePlugin(Plugin):
+    """How sure the network is of each probe image."""
+
+    temperature: float = 1.0
+
+    def analyze(self, net: nn.Module, probe: Probe) -> Confidence:
+        return Confidence((net(probe.images) / self.temperature).softmax(dim=1).amax(dim=1))
+
+
+@dataclass(kw_only=True)
+class Failing(ConfidencePlugin):
+    """Raises from the epoch `after` on."""
+
+    after: int = 1
+    looks: int = 0
+
+    def analyze(self, net: nn.Module, probe: Probe) -> Confidence:
+        self.looks += 1
+        if self.looks > self.after:
+            raise RuntimeError("the study broke")
+        return super().analyze(net, probe)
+
+
+@dataclass(kw_only=True)
+class WrongSetting(ConfidencePlugin):
+    def analyze(self, net: nn.Module, probe: Probe) -> Confidence:
+        raise UserError("temperature=0: choose more")
+
+
+@dataclass(kw_only=True)
+class Hungry(ConfidencePlugin):
+    """Runs out of memory above 16 images at once."""
+
+    def analyze(self, net: nn.Module, probe: Probe) -> Confidence:
+        if self.batch_size > 16:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().analyze(net, probe)
+
+
+@dataclass(kw_only=True)
+class Meddling(ConfidencePlugin):
+    """Does what a study must not do."""
+
+    def analyze(self, net: nn.Module, probe: Probe) -> Confidence:
+        torch.manual_seed(7)
+        net.train()
+        found = super().analyze(net, probe)
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.add_(1.0)
+        net.register_forward_hook(lambda *_: None)
+        return found
+
+
+@dataclass(kw_only=True)
+class Interrupted(ConfidencePlugin):
+    """Stops the process at the end of the epoch `epoch`, after the checkpoint of the one before."""
+
+    epoch: int = 2
+
+    def on_train_epoch_end(self, trainer, pl_module) -> None:
+        if trainer.current_epoch + 1 == self.epoch:
+            raise ConnectionAbortedError("the machine went away")
+
+
+@dataclass(frozen=True)
+class Undrawable(Confidence):
+    def pictures(self) -> dict[str, Tensor]:
+        raise OSError(28, "No space left on device", os.fspath("groups.png"))
+
+
+@dataclass(kw_only=True)
+class FullDisk(ConfidencePlugin):
+    """Its pictures cannot be written."""
+
+    def analyze(self, net: nn.Module, probe: Probe) -> Confidence:
+        return Undrawable(super().analyze(net, probe).highest)
