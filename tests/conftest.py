@@ -24,6 +24,17 @@ class Run:
         return torch.load(self.folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
 
 
+def identical(first: object, second: object) -> bool:
+    """Bit by bit, through dictionaries and lists."""
+    if isinstance(first, torch.Tensor):
+        return isinstance(second, torch.Tensor) and first.dtype == second.dtype and torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(identical(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(identical, first, second))
+    return first == second
+
+
 @pytest.fixture(scope="session")
 def train() -> Callable[..., Run]:
     """Train in this process: `train(folder, "override", ...)`; small and quick unless told otherwise."""
@@ -37,6 +48,7 @@ def train() -> Callable[..., Run]:
             ["trainer.max_epochs=2", "trainer.limit_train_batches=4", "data.size=16", "logger=none"] if quick else []
         )
         still = ["callbacks.progress_bar=null", "callbacks.model_summary=null"]
+        still += [f"+trainer.enable_{bar}=false" for bar in ("progress_bar", "model_summary")]
         with initialize_config_dir(str(Path(entry.__file__).parent / "conf"), version_base="1.3"):
             cfg = compose("train", [f"output={folder}", *small, *still, *overrides])
         seed_everything(0, verbose=False)

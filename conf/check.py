@@ -1,0 +1,144 @@
+"""Refuse what Hydra accepts silently, and say how to mend what it refuses; imports nothing heavy."""
+
+import errno
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+from typing import cast
+
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from interp.errors import UserError, unknown
+
+CONF = Path(__file__).parent
+UNWRITABLE = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST)
+
+
+def groups() -> list[str]:
+    """The configuration groups: the folders of conf/."""
+    return sorted(path.name for path in CONF.iterdir() if path.is_dir() and any(path.glob("*.yaml")))
+
+
+def check(cfg: DictConfig, primary: str) -> None:
+    """Raise UserError for a setting in `cfg` that nothing reads; `primary` is the name of its main YAML."""
+    known = {*groups(), *map(str, _yaml(CONF / f"{primary}.yaml"))} - {"defaults"}
+    for key in cfg:
+        if key not in known:
+            raise unknown("setting or group", str(key), sorted(known))
+    for key, node in (cfg.get("plugin") or {}).items():
+        _check_plugin(str(key), node)
+    if missing := sorted(OmegaConf.missing_keys(cfg)):
+        raise UserError(f"{missing[0]} is not set: give it as {missing[0]}=VALUE")
+    OmegaConf.resolve(cfg.copy())
+
+
+def _check_plugin(name: str, node: object) -> None:
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        raise UserError(f"plugin.{name} is set, but that plugin is not loaded: add +plugin={name}. {_plugins()}")
+    module = str(node["_target_"]).rpartition(".")[0]
+    if not _exists(module):
+        raise UserError(f"plugin.{name}._target_={node['_target_']}: there is no module {module!r}")
+    for path in (CONF / "plugin").glob("*.yaml"):
+        own = _yaml(path)
+        if own.get("_target_") == node["_target_"]:
+            allowed = {*own, *_yaml(CONF / "study.yaml"), "name"} - {"defaults"}
+            for key in node.keys() - allowed:
+                raise unknown("setting", str(key), sorted(map(str, allowed - {"_target_"})), owner=f"plugin.{name}")
+
+
+def _yaml(path: Path) -> DictConfig:
+    return cast(DictConfig, OmegaConf.load(path))
+
+
+def _exists(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _plugins() -> str:
+    return f"Plugins: {', '.join(sorted(path.stem for path in (CONF / 'plugin').glob('*.yaml')))}"
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Print what the user can mend as one message and exit with code 1; anything else keeps its traceback."""
+    try:
+        yield
+    except UserError as error:
+        fail(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(explain(error))
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        fail(f"{error.filename}: {error.strerror}. If this is where the run should go, choose hydra.run.dir=FOLDER")
+
+
+def fail(message: str) -> None:
+    """Print `message` to the terminal (and to the run's log, if there is one) and exit with code 1."""
+    import logging
+
+    for handler in logging.root.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(logging.LogRecord("epochscope", logging.ERROR, "", 0, message, None, None))
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+def explain(error: Exception) -> str:
+    """Hydra's or OmegaConf's message in one line, with the nearest name that exists."""
+    text = str(error).strip()
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+        return str(unknown(f"{group} option", option, options, hint="Other packages: hydra.searchpath"))
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return f"no setting {match[1]!r}; {_nearest_setting(match[1])}"
+    return text
+
+
+def _nearest_setting(key: str) -> str:
+    parent, _, leaf = key.rpartition(".")
+    names = _siblings(parent)
+    if not names and parent.startswith("plugin."):
+        return f"is that plugin loaded? Add +{parent.replace('.', '=', 1).split('.')[0]}. {_plugins()}"
+    near = get_close_matches(leaf, names, n=1, cutoff=0.5)
+    guess = f"did you mean {f'{parent}.' if parent else ''}{near[0]}? " if near else ""
+    return (
+        f"{guess}{'There' if parent else 'Top level'} is: {', '.join(names)}"
+        if names
+        else "nothing by that name exists"
+    )
+
+
+def _siblings(parent: str) -> list[str]:
+    """The keys beside the one that was meant, in the configuration that the other overrides make."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    overrides = [a for a in sys.argv[1:] if re.match(r"^\+?(plugin|data|model|optimizer|scheduler|trainer|logger)=", a)]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose(Path(sys.argv[0]).stem if Path(sys.argv[0]).stem == "analyze" else "train", overrides)
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    return sorted({*map(str, node), *([] if parent else groups())}) if isinstance(node, DictConfig) else []
+
+
+def launch(main: Callable[[], None]) -> None:
+    """Run a Hydra main function so that errors reach `clear_errors` instead of Hydra's own printing."""
+    import os
+    import time
+
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    os.environ.setdefault("RUN_STAMP", stamp)  # one folder for all processes of a run
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    with clear_errors():
+        main()

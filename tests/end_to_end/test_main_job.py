@@ -1,0 +1,73 @@
+"""The README's first command: what it leaves behind."""
+
+import json
+import re
+
+import numpy as np
+import torch
+from PIL import Image
+
+from tests.end_to_end.conftest import command
+from tests.wandb_file import history
+
+EPOCHS = range(11)  # before training, and after each of ten epochs
+
+
+def test_it_learns_and_says_where_everything_is(main_job):
+    line = re.search(r"Done: val/accuracy ([\d.]+), test/accuracy ([\d.]+)\. (.*)", main_job.output)
+    assert line and float(line[1]) >= 0.97 and float(line[2]) >= 0.95
+    for path in (main_job.run / "checkpoints" / "best.ckpt", main_job.run / "report.html"):
+        assert path.is_file() and str(path) in line[3]
+    assert "wandb sync" in line[3] and "Traceback" not in main_job.output and "Warning" not in main_job.output
+
+
+def test_results_of_every_epoch_are_whole(main_job):
+    for epoch in EPOCHS:
+        folder = main_job.run / "results" / "nmf" / f"epoch={epoch:04d}"
+        about = json.loads((folder / "result.json").read_text())
+        assert about["epoch"] == epoch and 0 < about["scalars"]["relative_error"] < 1
+        assert {p.name for p in folder.iterdir()} == {"result.json", "result.safetensors", "groups.png"}
+        assert np.asarray(Image.open(folder / "groups.png")).std() > 10
+
+
+def test_wandb_holds_the_pictures_and_scalars_of_every_epoch(main_job):
+    rows = history(main_job.run)
+    shown = [row for row in rows if "nmf/groups/filenames" in row]
+    assert len(shown) == len(EPOCHS)
+    for row, epoch in zip(shown, EPOCHS, strict=True):
+        picture = main_job.run.glob(f"wandb/offline-run-*/files/{row['nmf/groups/filenames'][0]}")
+        kept = main_job.run / "results" / "nmf" / f"epoch={epoch:04d}" / "groups.png"
+        assert np.array_equal(np.asarray(Image.open(next(picture))), np.asarray(Image.open(kept)))
+        assert "neuron groups at block4" in row["nmf/groups/captions"][0]
+    scalars = {row["epoch"]: row["nmf/relative_error"] for row in rows if "nmf/relative_error" in row}
+    assert sorted(scalars) == list(EPOCHS)
+    kept = json.loads((main_job.run / "results" / "nmf" / "epoch=0007" / "result.json").read_text())
+    assert abs(scalars[7] - kept["scalars"]["relative_error"]) < 1e-6
+    beside = next(row for row in rows if row.get("epoch") == 7 and "nmf/relative_error" in row)
+    assert "train/loss" in beside and beside["nmf/failed"] == 0
+
+
+def test_nothing_leaves_the_run_folder_or_the_machine(main_job):
+    assert main_job.attempts == []
+    assert [path for path in main_job.home.rglob("*") if path.is_file()] == []
+    assert {path.name for path in main_job.folder.iterdir()} == {"outputs"}
+    assert {path.name for path in main_job.run.iterdir()} == {
+        ".hydra", "train.log", "checkpoints", "results", "wandb", "report.html"
+    }  # fmt: skip
+
+
+def test_checkpoints_load_safely_and_hold_the_classes(main_job):
+    for name in ("best", "last"):
+        checkpoint = torch.load(main_job.run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        assert checkpoint["class_names"] == [str(digit) for digit in range(10)]
+    assert checkpoint["epoch"] == 9
+
+
+def test_analysis_of_the_run_repeats_its_last_result(main_job):
+    done = command(
+        main_job.folder, f"checkpoint={main_job.run}/checkpoints/last.ckpt", "+plugin=nmf", script="analyze.py"
+    )
+    (run,) = (main_job.folder / "outputs" / "analyze").iterdir()
+    ours, theirs = (folder / "results" / "nmf" / "epoch=0010" for folder in (run, main_job.run))
+    assert (ours / "result.safetensors").read_bytes() == (theirs / "result.safetensors").read_bytes()
+    assert (run / "report.html").is_file() and "nmf/relative_error" in done.stdout

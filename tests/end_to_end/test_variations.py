@@ -1,0 +1,145 @@
+"""What else a user does: sweeps, resuming, other data and models, a study of their own."""
+
+import csv
+import json
+import re
+
+import pytest
+import torch
+
+from interp.errors import UserError
+from tests.conftest import SHARED, identical
+from tests.end_to_end.conftest import ROOT, command
+
+DISTURBABLE = (
+    "model.dropout=0.3",
+    "data.augment=[{_target_: torchvision.transforms.v2.RandomRotation, degrees: 10}]",
+    "trainer.max_epochs=4",
+    "+plugin=nmf",
+    "logger=report",
+)
+INTERRUPTED = "+plugin.stop={_target_: tests.studies.Interrupted, epoch: 3, at_start: false}"
+
+
+def test_an_interrupted_run_resumes_to_the_same_weights(train, tmp_path):
+    whole = train(tmp_path / "whole", *DISTURBABLE)
+    with pytest.raises(ConnectionAbortedError):
+        train(tmp_path / "cut", *DISTURBABLE, INTERRUPTED)
+    (tmp_path / "cut" / ".hydra").mkdir()
+    resumed = train(tmp_path / "resumed", *DISTURBABLE, f"checkpoint={tmp_path}/cut/checkpoints/last.ckpt")
+    for part in ("state_dict", "optimizer_states", "lr_schedulers"):
+        assert identical(resumed.checkpoint()[part], whole.checkpoint()[part])
+    assert identical(resumed.checkpoint("best")["state_dict"], whole.checkpoint("best")["state_dict"])
+    results = sorted(path.name for path in (tmp_path / "resumed" / "results" / "nmf").iterdir())
+    assert results == [f"epoch={epoch:04d}" for epoch in range(5)]
+    rows = [json.loads(line) for line in (tmp_path / "resumed" / "results" / "metrics.jsonl").read_text().splitlines()]
+    assert {row["epoch"] for row in rows if "nmf/relative_error" in row["metrics"]} == set(range(5))
+
+
+def test_a_sweep_leaves_its_runs_side_by_side(tmp_path):
+    quick = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "data.size=8", "hydra.sweep.dir=sweep"]
+    command(tmp_path, "-m", "seed=1,2", "+plugin=nmf", *quick)
+    for job in ("0", "1"):
+        folder = tmp_path / "sweep" / job
+        assert (folder / "report.html").is_file() and (folder / "checkpoints" / "best.ckpt").is_file()
+        assert len(list(folder.glob("wandb/offline-run-*/*.wandb"))) == 1
+        assert (folder / "results" / "nmf" / "epoch=0001" / "groups.png").is_file()
+    weights = [torch.load(tmp_path / "sweep" / job / "checkpoints" / "last.ckpt")["state_dict"] for job in ("0", "1")]
+    assert not torch.equal(weights[0]["net.body.head.weight"], weights[1]["net.body.head.weight"])
+
+
+def test_a_study_of_another_package_is_reached_by_target(tmp_path):
+    study = "+plugin.confidence={_target_: tests.studies.ConfidencePlugin, temperature: 2.0}"
+    quick = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "data.size=8", "logger=csv", "hydra.run.dir=run"]
+    command(tmp_path, study, *quick, PYTHONPATH=str(ROOT))
+    assert (tmp_path / "run" / "results" / "confidence" / "epoch=0001" / "bars.png").is_file()
+    rows = list(csv.DictReader((tmp_path / "run" / "csv" / "metrics.csv").read_text().splitlines()))
+    assert any(0 < float(row["confidence/mean"]) < 1 for row in rows if row.get("confidence/mean"))
+
+
+def test_the_same_seed_gives_the_same_run_and_another_does_not(train, tmp_path):
+    first, again, other = (train(tmp_path / str(i), f"seed={seed}") for i, seed in enumerate((1, 1, 2)))
+    assert identical(first.checkpoint()["state_dict"], again.checkpoint()["state_dict"])
+    assert not torch.equal(*(r.checkpoint()["state_dict"]["net.body.head.weight"] for r in (first, other)))
+
+
+@pytest.mark.parametrize("model", ["resnet18", "torchvision"])
+def test_studies_work_on_other_networks(train, tmp_path, model):
+    size = "data.size=32" if model == "resnet18" else "data.size=128"
+    run = train(tmp_path, f"model={model}", size, "+plugin=[nmf,saliency]", "trainer.max_epochs=1",
+                "trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "test=false")  # fmt: skip
+    about = json.loads((run.folder / "results" / "nmf" / "epoch=0001" / "result.json").read_text())
+    assert about["fields"]["layer"] == "layer4"
+
+
+def test_colour_images_with_generated_shapes(train, tmp_path):
+    small = ["data.train=64", "data.val=32", "data.test=32", "data.size=64", "trainer.max_epochs=1"]
+    run = train(tmp_path, "data=shapes", "+plugin=[nmf,saliency]", *small)
+    assert (run.folder / "results" / "saliency" / "epoch=0001" / "panels.png").is_file()
+
+
+def test_early_stopping_by_a_plugins_scalar(train, tmp_path):
+    stop = [f"callbacks.early_stopping.{setting}" for setting in ("monitor=nmf/failed", "mode=min", "patience=1")]
+    run = train(tmp_path, "+plugin=nmf", *stop, "trainer.max_epochs=9")
+    assert run.checkpoint()["epoch"] == 1
+
+
+def test_bf16_and_compiled_training_can_be_studied(train, tmp_path):
+    train(tmp_path, "+plugin=[nmf,saliency]", "trainer.precision=bf16-mixed")
+    assert json.loads((tmp_path / "results" / "nmf" / "epoch=0002" / "result.json").read_text())["scalars"]
+
+
+@pytest.mark.slow
+def test_compiled_training_can_be_studied(train, tmp_path):
+    train(tmp_path, "+plugin=[nmf,saliency]", "compile=true")
+    assert json.loads((tmp_path / "results" / "nmf" / "epoch=0002" / "result.json").read_text())["scalars"]
+
+
+def test_a_checkpoint_of_other_classes_is_refused(train, tmp_path):
+    train(tmp_path / "digits", "trainer.max_epochs=1")
+    for part in ("train", "val"):
+        for name in ("a", "b", "c"):
+            make_image(tmp_path / "images" / part / name)
+    with pytest.raises(UserError, match=r"knows 10 classes \(0, 1, 2, ...\), the data has 3 \(a, b, c\)"):
+        train(tmp_path / "next", "data=image_folder", f"data.root={tmp_path}/images", "data.num_workers=0",
+              f"checkpoint={tmp_path}/digits/checkpoints/last.ckpt")  # fmt: skip
+    assert not (tmp_path / "next").exists()
+
+
+def test_an_unreadable_image_keeps_the_checkpoint_of_earlier_epochs(train, tmp_path):
+    for part in ("train", "val"):
+        for name in ("a", "b"):
+            make_image(tmp_path / "images" / part / name)
+    options = ["data=image_folder", f"data.root={tmp_path}/images", "data.num_workers=0", "data.probe_images=4"]
+    train(tmp_path / "first", *options, "+plugin=nmf", "trainer.max_epochs=1")
+    (tmp_path / "images" / "train" / "b" / "0.png").write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"cannot read the image .*train/b/0.png"):
+        train(
+            tmp_path / "second", *options, f"checkpoint={tmp_path}/first/checkpoints/last.ckpt", "trainer.max_epochs=2"
+        )
+    assert torch.load(tmp_path / "first" / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 0
+
+
+def make_image(folder) -> None:
+    from PIL import Image
+
+    folder.mkdir(parents=True)
+    for number in range(4):
+        noise = torch.randint(256, (16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(number))
+        Image.fromarray(noise.numpy()).save(folder / f"{number}.png")
+
+
+def test_an_output_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "outputs").write_text("in the way")
+    done = command(tmp_path, "+plugin=nmf", check=False)
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and "outputs" in done.stderr
+    assert "hydra.run.dir" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_mnist_reaches_its_accuracy_in_two_epochs(tmp_path):
+    root = SHARED / "data" / "mnist"
+    if not root.is_dir():
+        pytest.skip(f"{root} is not here")
+    done = command(tmp_path, "data=mnist", f"data.root={root}", "trainer.max_epochs=2", "+plugin=[nmf]")
+    assert float(re.search(r"test/accuracy (\d\.\d+)", done.stdout)[1]) >= 0.97

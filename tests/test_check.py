@@ -1,0 +1,101 @@
+"""What a newcomer reads after a mistake: one message, the nearest name, exit code 1, nothing half-made."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from conf.check import CONF, check, groups
+from interp.errors import UserError, unknown
+
+ROOT = Path(__file__).parents[1]
+
+
+def command(script: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess:
+    options = [] if "--help" in arguments else [f"hydra.run.dir={folder}/run"]
+    return subprocess.run(
+        [sys.executable, ROOT / script, *arguments, *options], capture_output=True, text=True, cwd=folder, timeout=120
+    )
+
+
+def composed(*overrides: str):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", ["output=/tmp/nowhere", *overrides])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["+plugin=nfm"], "no plugin option 'nfm'; did you mean 'nmf'?"),
+        (["+plugin=[nmf,salency]"], "no plugin option 'salency'; did you mean 'saliency'?"),
+        (["model=resnet"], "no model option 'resnet'; did you mean 'resnet18'?"),
+        (["+plugn=nmf"], "no setting or group 'plugn'; did you mean 'plugin'?"),
+        (["plugn=nmf"], "did you mean plugin?"),
+        (["trainer.max_epoch=3"], "did you mean trainer.max_epochs?"),
+        (["+plugin=nmf", "plugin.nmf.grops=4"], "did you mean plugin.nmf.groups?"),
+        (["+plugin=nmf", "+plugin.nmf.grops=4"], "no setting 'grops' in plugin.nmf; did you mean 'groups'?"),
+        (["+plugin.nmf.groups=4"], "plugin.nmf is set, but that plugin is not loaded: add +plugin=nmf"),
+        (["plugin.nmf.groups=4"], "is that plugin loaded? Add +plugin=nmf"),
+        (["+plugin.mine={_target_: nowhere.Mine}"], "there is no module 'nowhere'"),
+        (["data=image_folder"], "data.root is not set"),
+        (["sed=3"], "did you mean seed?"),
+    ],
+)
+def test_mistakes_are_named_before_anything_heavy(arguments, message, tmp_path):
+    done = command("train.py", *arguments, folder=tmp_path)
+    assert done.returncode == 1 and message in done.stderr, done.stderr
+    assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+    assert {p.name for p in tmp_path.rglob("*")} <= {"run", ".hydra", "train.log"} | {
+        f"{name}.yaml" for name in ("config", "hydra", "overrides")
+    }
+
+
+@pytest.mark.parametrize("script", ["train.py", "analyze.py"])
+def test_help_lists_every_group_without_torch(script, tmp_path):
+    done = command(script, "--help", folder=tmp_path)
+    assert all(f"\n{group}: " in done.stdout for group in groups()), done.stdout + done.stderr
+    code = "import sys, train, analyze; print([m for m in ('torch', 'lightning', 'wandb') if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert loaded.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["+plugin=nmf", "plugin.nmf.groups=8"],
+        ["+plugin=[nmf,saliency]"],
+        ["plugin=nmf", "data=mnist", "data.root=/x"],
+        ["+plugin=nmf", "+plugin@plugin.second=nmf", "plugin.second.layer=block1"],
+        ["+plugin.early={_target_: plugins.nmf.NMFPlugin, name: early, layer: block1}"],
+        ["logger=[report,wandb,tensorboard,csv]"],
+        ["logger=none", "scheduler=none"],
+        ["experiment=mnist"],
+        ["trainer=ddp", "trainer.devices=8", "trainer.num_nodes=4"],
+        ["sweep=seeds"],
+        *[[f"data={path.stem}"] for path in (CONF / "data").glob("*.yaml") if path.stem != "image_folder"],
+        *[[f"model={path.stem}"] for path in (CONF / "model").glob("*.yaml")],
+    ],
+)
+def test_what_the_documents_promise_composes(overrides, monkeypatch):
+    monkeypatch.setenv("RUN_STAMP", "now")
+    check(composed(*overrides), "train")
+
+
+def test_plugins_stand_side_by_side():
+    cfg = composed("+plugin=nmf", "+plugin@plugin.second=nmf", "plugin.second.groups=3")
+    assert cfg.plugin.nmf.groups == 6 and cfg.plugin.second.groups == 3
+    assert composed("+plugin=nmf", "plugin.nmf.every_n_epochs=2").plugin.nmf.every_n_epochs == 2
+    assert set(composed("plugin=[nmf,saliency]").plugin) == {"nmf", "saliency"}
+
+
+def test_every_setting_has_a_plain_value_or_a_comment():
+    for path in CONF.rglob("*.yaml"):
+        assert path.read_text().lstrip().startswith("#"), f"{path} does not say what it is"
+
+
+def test_unknown_without_a_near_name_still_lists_the_options():
+    error = unknown("colour", "qqq", ["red", "blue"])
+    assert isinstance(error, UserError) and str(error) == "no colour 'qqq'; Choose from: red, blue"

@@ -1,0 +1,85 @@
+"""Train a network and study it at epoch ends: python train.py +plugin=nmf"""
+
+import logging
+
+import hydra
+from omegaconf import DictConfig
+
+from conf.check import check, clear_errors, launch
+
+log = logging.getLogger("train")
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@clear_errors()
+def train(cfg: DictConfig) -> float | None:
+    """Build what the configuration describes, fit, test the best checkpoint; returns the objective for a sweep."""
+    check(cfg, "train")
+    import lightning
+
+    from interp.lit import build
+    from interp.lit.console import calm
+    from interp.lit.sinks import close_wandb
+
+    calm()
+    lightning.seed_everything(cfg.seed, workers=True, verbose=False)
+    images = build.data(cfg)
+    module = build.classifier(cfg, build.network(cfg, images), images)
+    studies = build.plugins(cfg)
+    for study in studies:
+        study.check(module.net)
+    resume = resume_from(cfg, module)
+    trainer = build.trainer(cfg, studies, build.loggers(cfg))
+    record(cfg, trainer)
+    try:
+        trainer.fit(module, datamodule=images, ckpt_path=resume)
+        metrics = dict(trainer.callback_metrics)
+        if cfg.test:
+            best = trainer.checkpoint_callback.best_model_path
+            trainer.test(module, datamodule=images, ckpt_path=best, verbose=False)
+            metrics |= trainer.callback_metrics
+    finally:
+        runs = close_wandb()
+    conclude(cfg, trainer, metrics, runs)
+    return float(metrics[cfg.objective]) if cfg.objective in metrics else None
+
+
+def resume_from(cfg: DictConfig, module) -> str | None:
+    """The checkpoint file to resume from, checked against the network; its run's results are carried over."""
+    if cfg.checkpoint is None:
+        return None
+    from pathlib import Path
+
+    from interp.lit.checkpoint import carry_over, find_checkpoint, read_checkpoint
+
+    path = find_checkpoint(cfg.checkpoint, ("last.ckpt", "best.ckpt"))
+    checkpoint = read_checkpoint(path)
+    module.on_load_checkpoint(checkpoint)
+    carry_over(path, checkpoint["epoch"] + 1, Path(cfg.output))
+    return str(path)
+
+
+def record(cfg: DictConfig, trainer) -> None:
+    """Give every logger the whole configuration."""
+    from omegaconf import OmegaConf
+
+    for logger in trainer.loggers:
+        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
+
+
+def conclude(cfg: DictConfig, trainer, metrics: dict, runs: str | None) -> None:
+    """Say in one line, on the terminal and in the log, how it went and where everything is."""
+    from pathlib import Path
+
+    if not trainer.is_global_zero:
+        return
+    shown = [f"{key} {float(metrics[key]):.4f}" for key in ("val/accuracy", "test/accuracy") if key in metrics]
+    report = Path(cfg.output) / "report.html"
+    places = {"checkpoint": trainer.checkpoint_callback.best_model_path, "W&B": runs}
+    places["report"] = report if report.is_file() else None
+    where = [f"{name}: {place}" for name, place in places.items() if place]
+    log.info("Done: %s. %s", ", ".join(shown), "; ".join(where))
+
+
+if __name__ == "__main__":
+    launch(train)
