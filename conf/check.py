@@ -137,8 +137,8 @@ def launch(main: Callable[[], None]) -> None:
     import os
     import time
 
-    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-    os.environ.setdefault("RUN_STAMP", stamp)  # one folder for all processes of a run
+    stamp = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{time.time_ns() // 10**6 % 1000:03d}"
+    os.environ.setdefault("RUN_STAMP", stamp)  # one folder for all processes of a run, and no other run's
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     with clear_errors():
         main()

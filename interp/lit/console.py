@@ -8,7 +8,12 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichModelSummary, RichProgressBar
 
 # Warnings that are Lightning's own affair, or about a choice that the harness makes on purpose.
-EXPECTED = (".*LeafSpec.*", ".*does not have many workers.*", ".*Checkpoint directory .* exists and is not empty.*")
+EXPECTED = (
+    ".*LeafSpec.*",
+    ".*does not have many workers.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*recommended to use `self.log.*sync_dist=True.*",  # what is logged is the same on every process, or a torchmetric
+)
 
 
 def calm() -> None:

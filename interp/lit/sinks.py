@@ -34,20 +34,21 @@ def wandb(save_dir: str, **options: Any) -> WandbLogger:
     within 20 seconds costs a warning, not the run. `options` go to `wandb.init`.
     """
     _keep_inside(Path(save_dir) / "wandb")
-    offline = os.environ.get("WANDB_MODE", "online" if logged_in() else "offline") != "online"
-    logger = _logger(save_dir, offline, options)
-    if offline:
+    mode = os.environ.get("WANDB_MODE", "online" if logged_in() else "offline")
+    logger = _logger(save_dir, mode, options)
+    if mode != "online":
         return logger
     try:
         _ = logger.experiment
     except Exception as error:
         log.warning("W&B cannot be reached (%s): this run is kept offline in %s/wandb", error, save_dir)
-        return _logger(save_dir, True, options)
+        return _logger(save_dir, "offline", options)
     return logger
 
 
-def _logger(save_dir: str, offline: bool, options: dict[str, Any]) -> WandbLogger:
-    logger = WandbLogger(save_dir=save_dir, offline=offline, **options)
+def _logger(save_dir: str, mode: str, options: dict[str, Any]) -> WandbLogger:
+    # As an argument: W&B reads the environment once a process, and Lightning's `offline` writes to it.
+    logger = WandbLogger(save_dir=save_dir, mode=mode, **options)
     logger._wandb_init.pop("anonymous", None)  # Lightning always passes it, and W&B warns that it has no effect
     return logger
 
