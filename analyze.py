@@ -16,7 +16,7 @@ log = logging.getLogger("analyze")
 def analyze(cfg: DictConfig) -> None:
     """Run the plugins once on the network of a checkpoint (or of the model group); results as in training."""
     check(cfg, "analyze")
-    if not cfg.plugin:
+    if not cfg.get("plugin"):
         raise UserError("no plugin to run: add one, such as +plugin=nmf")
     from lightning import Fabric
 

@@ -104,11 +104,13 @@ def _others(folder: Path) -> str:
     return f"; {folder} has: {', '.join(found)}" if found else ""
 
 
-def find_checkpoint(path: str, names: tuple[str, ...]) -> Path:
+def find_checkpoint(path: Any, names: tuple[str, ...]) -> Path:
     """A checkpoint file, or the first of `names` in a run folder's checkpoints/; absolute.
 
-    Raises UserError where there is none.
+    Raises UserError where there is none, or for anything but one path.
     """
+    if not isinstance(path, str):
+        raise UserError(f"checkpoint={path}: give one checkpoint file or one run folder")
     given = Path(path).expanduser().absolute()
     if given.is_dir():
         found = [given / "checkpoints" / name for name in names if (given / "checkpoints" / name).is_file()]

@@ -48,13 +48,40 @@ def test_a_sweep_leaves_its_runs_side_by_side(tmp_path):
     assert not torch.equal(weights[0]["net.body.head.weight"], weights[1]["net.body.head.weight"])
 
 
-def test_a_study_of_another_package_is_reached_by_target(tmp_path):
-    study = "+plugin.confidence={_target_: tests.studies.ConfidencePlugin, temperature: 2.0}"
+def test_the_study_of_the_guide_works_as_it_is_written_there(tmp_path):
+    guide = (ROOT / "docs" / "plugins.md").read_text()
+    code, settings = (re.search(rf"```{kind}\n(.*?)```", guide, re.DOTALL)[1] for kind in ("python", "yaml"))
+    (tmp_path / "confidence.py").write_text(code)
+    (tmp_path / "mine" / "plugin").mkdir(parents=True)
+    (tmp_path / "mine" / "plugin" / "confidence.yaml").write_text(settings)
     quick = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "data.size=8", "logger=csv", "hydra.run.dir=run"]
-    command(tmp_path, study, *quick, PYTHONPATH=str(ROOT))
+    by_target = "+plugin.sharper={_target_: confidence.ConfidencePlugin, temperature: 0.5}"
+    by_name = ["+plugin=confidence", f"hydra.searchpath=[file://{tmp_path}/mine]"]
+    command(tmp_path, by_target, *by_name, *quick, PYTHONPATH=str(tmp_path))
     assert (tmp_path / "run" / "results" / "confidence" / "epoch=0001" / "bars.png").is_file()
     rows = list(csv.DictReader((tmp_path / "run" / "csv" / "metrics.csv").read_text().splitlines()))
-    assert any(0 < float(row["confidence/mean"]) < 1 for row in rows if row.get("confidence/mean"))
+    plain, sharper = ([float(r[k]) for r in rows if r.get(k)] for k in ("confidence/mean", "sharper/mean"))
+    assert len(plain) == 2 and all(0.1 < a < b < 1 for a, b in zip(plain, sharper, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["checkpoint=nowhere", "+plugin=nmf"], "no checkpoint .*nowhere"),
+        (["checkpoint=[a,b]", "+plugin=nmf"], "give one checkpoint file or one run folder"),
+        (["data.size=8"], "no plugin to run: add one, such as"),
+        (["data.size=8", "+plugin=nmf", "plugin.nmf.layer=blok1"], "did you mean 'block1'"),
+        (["data.size=8", "+plugin=nmf", "trainer.devices=2"], "no setting 'trainer.devices'"),
+    ],
+)
+def test_mistakes_in_an_analysis_are_named(tmp_path, arguments, message):
+    done = command(tmp_path, *arguments, script="analyze.py", check=False)
+    assert done.returncode == 1 and re.search(message, done.stderr) and "Traceback" not in done.stderr, done.stderr
+
+
+def test_an_untrained_network_can_be_analysed_without_a_checkpoint(tmp_path):
+    command(tmp_path, "data.size=16", "+plugin=nmf", "hydra.run.dir=run", "accelerator=cpu", script="analyze.py")
+    assert (tmp_path / "run" / "results" / "nmf" / "epoch=0000" / "groups.png").is_file()
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(train, tmp_path):
