@@ -36,7 +36,7 @@ def analyze(cfg: DictConfig) -> None:
         load_weights(net, images.class_names, checkpoint)
     net.to(Fabric(accelerator=cfg.accelerator, devices=1).device)
     try:
-        study(cfg, net, images.probe, epoch=checkpoint["epoch"] + 1, step=max(0, checkpoint["global_step"] - 1))
+        study(cfg, net, images.probe, checkpoint, None if path is None else run_folder(path))
     finally:
         runs = close_wandb()
     log.info("Done: results and report in %s%s", cfg.output, f"; W&B: {runs}" if runs else "")
@@ -59,8 +59,8 @@ def with_run(cfg: DictConfig, run) -> DictConfig:
     return cfg
 
 
-def study(cfg: DictConfig, net, probe, *, epoch: int, step: int) -> None:
-    """Let every plugin look, keep its result under results/<plugin>/epoch=NNNN and log it."""
+def study(cfg: DictConfig, net, probe, checkpoint: dict, run) -> None:
+    """Let every plugin look, keep its result under results/<plugin>/epoch=NNNN and log it; `run` is its training's."""
     from pathlib import Path
 
     from interp.lit import build
@@ -69,8 +69,11 @@ def study(cfg: DictConfig, net, probe, *, epoch: int, step: int) -> None:
     for plugin in studies:
         plugin.check(net)
     loggers = build.loggers(cfg)
+    epoch, step = checkpoint["epoch"] + 1, max(0, checkpoint["global_step"] - 1)
     for plugin in studies:
         result = plugin.look(net, probe)
+        if run is not None:
+            result = plugin.continued(result, run / "results" / plugin.name, epoch)
         plugin.keep(
             result, Path(cfg.output) / "results" / plugin.name / f"epoch={epoch:04d}", loggers, epoch=epoch, step=step
         )

@@ -36,6 +36,13 @@ class Result:
         """One or two sentences under the picture of the same name: what it shows and how far to trust it."""
         return {}
 
+    def following(self, previous: Self) -> Self:
+        """The same result with its parts in the order of the `previous` epoch's, where they can be told apart.
+
+        Called before the result is kept, so that a colour, an index and a row mean the same thing in every epoch.
+        """
+        return self
+
     def save(self, folder: Path, **about: Any) -> None:
         """Write `result.safetensors` and `result.json` into `folder`; `about` (epoch, step, ...) goes into the JSON.
 

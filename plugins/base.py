@@ -133,6 +133,7 @@ class Plugin(Callback):
             result = self.look(network(module), probe_of(trainer))
             folder = Path(trainer.default_root_dir) / "results" / self.name / f"epoch={epoch:04d}"
             step = max(0, trainer.global_step - 1)
+            result = self.continued(result, folder.parent, epoch)
             self.keep(result, folder, trainer.loggers, epoch=epoch, step=step)
         except Disturbed:  # training itself would no longer be what it was
             raise
@@ -156,6 +157,16 @@ class Plugin(Callback):
         if not settings_are_wrong:
             log.warning("%s\n%s", message, "".join(traceback.format_exception(error)))
         return settings_are_wrong, message if not settings_are_wrong else f"plugin.{self.name}: {error}"
+
+    def continued(self, result: Result, history: Path, epoch: int) -> Result:
+        """`result` following the last one before `epoch` that is kept in the folder `history`, if there is one."""
+        earlier = [path for path in sorted(history.glob("epoch=*")) if int(path.name.removeprefix("epoch=")) < epoch]
+        for folder in reversed(earlier):
+            try:
+                return result.following(type(result).load(folder))
+            except (OSError, ValueError, KeyError) as error:
+                log.warning("plugin %s: %s cannot be read (%s), looking further back", self.name, folder, error)
+        return result
 
     def keep(self, result: Result, folder: Path, loggers: list, *, epoch: int, step: int) -> None:
         """Write the result into `folder` now; draw it and send its pictures to the loggers on the drawing thread."""

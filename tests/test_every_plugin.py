@@ -74,8 +74,8 @@ def test_training_is_left_alone_and_analysis_afterwards_agrees(name, plain, trai
     assert [folder.name for folder in folders] == ["epoch=0000", "epoch=0001", "epoch=0002"]
     assert all((folder / "result.json").is_file() and list(folder.glob("*.png")) for folder in folders)
     plugin, (net, probe) = make(name), rebuilt(studied)
-    during = type(plugin.look(net, probe)).load(folders[-1])
-    assert same(plugin.look(net, probe), during)
+    afterwards = plugin.continued(plugin.look(net, probe), folders[-1].parent, epoch=2)
+    assert same(afterwards, type(afterwards).load(folders[-1]))
 
 
 def metrics_of(run, name: str) -> list[dict]:

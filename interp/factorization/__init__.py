@@ -1,6 +1,6 @@
 """Non-negative matrix factorisation of activations into neuron groups."""
 
-from interp.factorization.groups import NeuronGroups, neuron_groups
+from interp.factorization.groups import NeuronGroups, match_groups, neuron_groups
 from interp.factorization.nmf import Factors, nmf
 
-__all__ = ["Factors", "NeuronGroups", "neuron_groups", "nmf"]
+__all__ = ["Factors", "NeuronGroups", "match_groups", "neuron_groups", "nmf"]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from interp.factorization.nmf import nmf
@@ -34,6 +35,19 @@ def horizontal_peak(spatial: Tensor) -> Tensor:
     Lucid's order of the groups: argmax over x of the maximum over y.
     """
     return spatial.mean(dim=0).amax(dim=1).argmax(dim=1)
+
+
+def match_groups(channel: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
+    """Which row of `channel` (K, C) continues each row of `previous` (K, C), and the cosine between the two.
+
+    Both (K,): int64 indices into `channel`, one to one, and float32 cosines; the assignment with the largest sum of
+    cosines (Hungarian algorithm). A dead group (a row of zeros) has cosine 0 to all.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    cosine = torch.nn.functional.normalize(previous, dim=1) @ torch.nn.functional.normalize(channel, dim=1).T
+    order = torch.from_numpy(linear_sum_assignment(-cosine.numpy())[1])
+    return order, cosine.gather(1, order[:, None])[:, 0]
 
 
 def hoyer_sparsity(factors: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from interp.errors import UserError
-from interp.factorization import neuron_groups, nmf
+from interp.factorization import match_groups, neuron_groups, nmf
 from interp.factorization.groups import horizontal_peak, hoyer_sparsity
 from interp.factorization.nmf import leading_svd
 
@@ -115,3 +115,13 @@ def test_published_activations_reach_scikit_learns_error():
         pytest.skip(f"{path} is not here")
     activations = torch.from_numpy(np.load(path)).permute(0, 3, 1, 2)
     assert neuron_groups(activations, 6, sweeps=1000, tolerance=1e-6).relative_error < 0.5285 * 1.01
+
+
+def test_groups_are_matched_to_those_of_the_epoch_before():
+    previous = torch.nn.functional.normalize(torch.rand(5, 30, generator=torch.Generator().manual_seed(0)) ** 4, dim=1)
+    shuffled = torch.tensor([3, 0, 4, 1, 2])
+    order, cosine = match_groups((previous * 3)[shuffled], previous)
+    assert torch.equal(shuffled[order], torch.arange(5))
+    torch.testing.assert_close(cosine, torch.ones(5))
+    order, cosine = match_groups(torch.zeros(5, 30), previous)
+    assert sorted(order.tolist()) == list(range(5)) and not cosine.any()

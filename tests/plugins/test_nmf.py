@@ -1,0 +1,46 @@
+"""Neuron groups keep their identity: colour, index and row mean the same thing in every epoch."""
+
+import json
+from dataclasses import replace
+from itertools import pairwise, permutations
+
+import torch
+
+from plugins.nmf import NMFPlugin, NMFResult
+
+
+def test_a_permuted_epoch_is_put_back_in_order(net, digits):
+    result = NMFPlugin(name="nmf").look(net, digits.probe)
+    order = torch.tensor([4, 2, 0, 5, 1, 3])
+    permuted = replace(result, spatial=result.spatial[:, order], channel=result.channel[order])
+    again = permuted.following(result)
+    assert torch.equal(again.channel, result.channel) and torch.equal(again.spatial, result.spatial)
+    assert again.scalars()["stability"] > 0.999 and "stability" not in result.scalars()
+
+
+def test_other_counts_and_layers_are_not_matched(net, digits):
+    result = NMFPlugin(name="nmf").look(net, digits.probe)
+    for other in (NMFPlugin(name="nmf", groups=3), NMFPlugin(name="nmf", layer="block2")):
+        assert result.following(other.look(net, digits.probe)) is result
+
+
+def test_each_epoch_of_a_run_follows_the_one_before_it(train, tmp_path):
+    train(tmp_path, "+plugin=nmf", "trainer.max_epochs=3")
+    folders = sorted((tmp_path / "results" / "nmf").iterdir())
+    results = [NMFResult.load(folder) for folder in folders]
+    for before, after in pairwise(results):
+        cosine = before.channel @ after.channel.T
+        torch.testing.assert_close(after.kinship, cosine.diagonal())
+        best = max(float(cosine[range(6), list(order)].sum()) for order in permutations(range(6)))
+        assert float(cosine.trace()) > best - 1e-5
+    assert "stability" in json.loads((folders[-1] / "result.json").read_text())["scalars"]
+
+
+def test_a_damaged_result_is_passed_over(net, digits, tmp_path, caplog):
+    plugin = NMFPlugin(name="nmf")
+    result = plugin.look(net, digits.probe)
+    result.save(tmp_path / "epoch=0000")
+    (tmp_path / "epoch=0001").mkdir()
+    (tmp_path / "epoch=0001" / "result.json").write_text("{")
+    assert len(plugin.continued(result, tmp_path, epoch=2).kinship) == 6
+    assert "epoch=0001 cannot be read" in caplog.text
