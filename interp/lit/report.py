@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import platform
 import subprocess
 import time
@@ -11,34 +12,36 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from interp.files import replacing
-from interp.lit.report_page import render
+from interp.lit.report_page import parts
+
+SHARE = 0.05  # of the training time that writing pages may take
 
 
 class Report(Logger):
     """Writes `report.html` into `save_dir`: figures with an epoch slider, scalars, configuration, environment.
 
     Everything on the page is read from the folder (results/, .hydra/), so a resumed run continues its report and a
-    killed one keeps it. The page is written again at most every `every_n_seconds`, and at the end. What cannot be
-    written is reported once and never stops the training.
+    killed one keeps it. While training goes on the page is written at most every `every_n_seconds`, at the end
+    always. What cannot be written is reported once and never stops the training.
     """
 
-    def __init__(self, save_dir: str, title: str = "", every_n_seconds: float = 10.0) -> None:
+    def __init__(self, save_dir: str | Path, title: str = "", every_n_seconds: float = 10.0) -> None:
         super().__init__()
         self._folder, self.title, self.every_n_seconds = Path(save_dir), title, every_n_seconds
-        self._written, self._complained = -math.inf, False
+        self._next_page, self._environment_written, self._complained = -math.inf, False, False
 
     @property
     def name(self) -> str:
-        """Lightning's name for it."""
-        return "report"
+        """Empty, as is the version: what Lightning puts beside a logger's files belongs in the run's folder itself."""
+        return ""
 
     @property
     def version(self) -> str:
-        """One report a run."""
+        """Empty: one report a run."""
         return ""
 
     @property
@@ -46,62 +49,68 @@ class Report(Logger):
         """The run's folder."""
         return str(self._folder)
 
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> "Report":
-        """The report itself."""
-        return self
-
-    @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """The page shows .hydra/config.yaml; what is kept here is where the run took place."""
-        self._try(self._write_environment)
+        """Nothing: the page shows .hydra/config.yaml."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Append one line {"step", "epoch", "metrics"}; NaN and infinite values become null."""
+        """Append one line {"step", "epoch", "metrics"}; as JSON has none, NaN and infinity become "nan", "inf", "-inf".
+
+        Python's `float` reads these strings, too.
+        """
         values = {name: float(value) for name, value in metrics.items()}
         epoch = values.pop("epoch", None)
-        shown = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        line = json.dumps({"step": step, "epoch": epoch, "metrics": shown}, allow_nan=False)
-        self._try(lambda: self._append(line))
+        shown = {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
+        whole = int(epoch) if epoch is not None and epoch.is_integer() else epoch
+        line = json.dumps({"step": step, "epoch": whole, "metrics": shown}, allow_nan=False)
+        if shown:
+            self._try(lambda: self._append(line))
 
     @rank_zero_only
     def save(self) -> None:
-        """Write the page if the last time was long enough ago."""
-        if time.monotonic() - self._written >= self.every_n_seconds:
+        """Write the page, if something is recorded and the last time is long enough ago."""
+        if time.monotonic() >= self._next_page and (self._folder / "results").is_dir():
             self._try(lambda: self._write("running"))
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Write the page for good; `status` is Lightning's: success or failed."""
-        self._try(lambda: self._write({"success": "finished"}.get(status, status)))
+        """Write the page for good; `status` is Lightning's, success or failed (an interrupted run is failed, too)."""
+        self._try(lambda: self._write("finished" if status == "success" else status))
 
     def _append(self, line: str) -> None:
         path = self._folder / "results" / "metrics.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
-            file.seek(0, 2)
-            torn = file.tell() > 0 and (file.seek(-1, 2), file.read(1))[1] != b"\n"
-            file.write(("\n" if torn else "").encode() + line.encode() + b"\n")
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - 1))
+            torn = file.read(1) not in (b"", b"\n")  # a kill while writing: that line costs itself alone
+            file.write(b"\n" * torn + line.encode() + b"\n")
+        if not self._environment_written:  # now that this process has its device; asked earlier, it could not fork
+            self._environment_written = True
+            with replacing(path.with_name("environment.json")) as target:
+                target.write_text(json.dumps(environment(), indent=1), encoding="utf-8")
 
     def _write(self, status: str) -> None:
-        self._written = time.monotonic()
-        page = render(self._folder, self.title, status)
-        with replacing(self._folder / "report.html") as path:
-            path.write_text(page, encoding="utf-8")
+        began = time.monotonic()
+        try:
+            with replacing(self._folder / "report.html") as path:
+                self._fill(path, status)
+        finally:
+            now = time.monotonic()
+            self._next_page = now + max(self.every_n_seconds, (now - began) / SHARE)
 
-    def _write_environment(self) -> None:
-        with replacing(self._folder / "results" / "environment.json") as path:
-            path.write_text(json.dumps(environment(), indent=1))
+    def _fill(self, path: Path, status: str) -> None:
+        with path.open("w", encoding="utf-8", errors="replace") as file:
+            file.writelines(parts(self._folder, self.title, status))
 
     def _try(self, action: Callable[[], None]) -> None:
         try:
             action()
-        except OSError as error:
+        except Exception as error:
             if not self._complained:
                 self._complained = True
-                warnings.warn(f"the report in {self._folder} cannot be written: {error}", stacklevel=3)
+                reason = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+                warnings.warn(f"the report in {self._folder} cannot be written: {reason}", stacklevel=3)
 
 
 def environment() -> dict[str, str]:
@@ -109,17 +118,16 @@ def environment() -> dict[str, str]:
     import lightning
     import torch
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    device = f"{platform.machine()}, {os.cpu_count()} CPU cores"
+    if torch.cuda.is_initialized():  # else asking for its name would set CUDA up on a run that does not use it
+        device = f"{torch.cuda.get_device_name()}; {device}"
     found = {"python": platform.python_version(), "torch": str(torch.__version__), "lightning": lightning.__version__}
-    return {**found, "device": device, "system": platform.platform(), "commit": _commit()}
+    return {**found, "device": device, "platform": platform.platform(), "commit": _commit()}
 
 
 def _commit() -> str:
-    here = Path(__file__).parent
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
     try:
-        done = subprocess.run(
-            ["git", "-C", here, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, timeout=5
-        )
+        return subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.strip() or "unknown"
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
-    return done.stdout.strip() or "unknown"

@@ -1,194 +1,200 @@
-"""The page of a run, from the files in its folder alone."""
+"""The page of a run from the files in its folder alone: read them, group them, fill report.html."""
 
 import base64
 import hashlib
 import json
 import math
 import re
-import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from itertools import groupby
 from pathlib import Path
+from time import strftime
 from typing import Any
 
-STAGES = ("train", "val", "test")
 HERE = Path(__file__).parent
+STAGES = ("train", "val", "test")
+COST = ("failed", "seconds", "share_of_epoch")  # of a plugin: plotted last
+BEST = {"val/accuracy": max, "test/accuracy": max, "val/loss": min}  # what the head of the page shows, at its best
+DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SyntaxError)
+# The page is made to be passed on; a key that stands in the configuration is not.
+SECRET = re.compile(r"(?im)^([ \t-]*[\w.-]*(?:api_?key|password|secret|token)[ \t]*:[ \t]*)\S.*$")
+Points = dict[tuple[float | None, float | None], float]  # (step, epoch) -> value, in the order of writing
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A figure at one epoch."""
+
+    epoch: int
+    path: Path
+    size: tuple[int, int]  # pixels across and down; (0, 0) of a widget
+    caption: str
+    scalars: list[tuple[str, str]]
+
+    def content(self) -> str:
+        """The file in base64, read when asked for: the page is written with one picture at a time in memory."""
+        return base64.b64encode(self.path.read_bytes()).decode()
 
 
 @dataclass
 class Figure:
-    """One picture of a plugin over the epochs."""
+    """A picture or a widget of a plugin over the epochs."""
 
     plugin: str
     name: str
-    epochs: dict[int, dict[str, Any]] = field(default_factory=dict)  # epoch -> source, caption, scalars
+    widget: bool
+    shots: list[Shot] = field(default_factory=list)
+
+    def index(self) -> list[dict[str, Any]]:
+        """All but the content of each epoch, for the page's script."""
+        return [{key: value for key, value in vars(shot).items() if key != "path"} for shot in self.shots]
 
 
-@dataclass
-class Plot:
-    """Curves on common axes, laid out for a viewBox of 320 x 170."""
-
-    title: str
-    curves: list[dict[str, Any]]
-    ticks_x: list[tuple[float, str]]
-    ticks_y: list[tuple[float, str]]
-    axis: str
+def render(run_folder: Path, title: str = "", status: str = "") -> str:
+    """The self-contained HTML page of a run, of whatever files are there; damaged ones are named on the page."""
+    return "".join(parts(run_folder, title, status))
 
 
-def render(run: Path, title: str = "", status: str = "") -> str:
-    """The self-contained HTML page of the run in folder `run`; shows whatever of it is there.
-
-    Damaged files are named on the page. Names and captions are escaped; nothing is loaded from elsewhere.
-    """
-    notes: list[str] = []
-    figures = read_figures(run, notes)
-    metrics = read_metrics(run / "results" / "metrics.jsonl", notes)
-    style, script = ((HERE / f"report.{kind}").read_text() for kind in ("css", "js"))
-    return _template().render(
-        title=title or run.name, status=status, date=time.strftime("%Y-%m-%d %H:%M"), run=str(run),
-        headline=headline(metrics), figures=_by_plugin(figures), plots=plots(metrics), notes=notes,
-        data=[figure.epochs for figure in figures], style=style, script=script,
-        style_hash=_hash(style), script_hash=_hash(script),
-        config=_text(run / ".hydra" / "config.yaml"), environment=_environment(run),
+def parts(run_folder: Path, title: str = "", status: str = "") -> Iterator[str]:
+    """The page's text, piece by piece. Raises OSError where a figure vanishes meanwhile."""
+    run, notes, metrics = Path(run_folder).absolute(), list[str](), dict[str, Points]()
+    figures = read_figures(run, notes, metrics)
+    for name, points in read_metrics(run / "results" / "metrics.jsonl", notes).items():
+        metrics[name] = {at: v for at, v in metrics.get(name, {}).items() if at not in points} | points
+    style, script = (_text(HERE / f"report.{kind}", notes) for kind in ("css", "js"))
+    plugins = {plugin: list(own) for plugin, own in groupby(enumerate(figures), lambda pair: pair[1].plugin)}
+    return _template().generate(
+        title=title or run.name, status=status, date=strftime("%Y-%m-%d %H:%M"), headline=headline(metrics),
+        figures=figures, plugins=plugins, plots=plots(metrics), notes=notes, style=style, script=script,
+        config=SECRET.sub(r"\1(hidden)", _text(run / ".hydra" / "config.yaml", notes)),
+        environment=_object(run / "results" / "environment.json", notes) | {"folder": str(run)},
+        policy=_policy(style, script, [shot for figure in figures if figure.widget for shot in figure.shots]),
     )  # fmt: skip
 
 
-@cache
-def _template():
+def _template() -> Any:
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["json"] = lambda value: jinja2.utils.htmlsafe_json_dumps(value)
-    return environment.from_string((HERE / "report.html").read_text())
+    return environment.from_string((HERE / "report.html").read_text(encoding="utf-8"))
+
+
+def _policy(style: str, script: str, widgets: list[Shot]) -> str:
+    """The content policy: nothing from elsewhere, no script but the page's and its widgets' own, known by hash."""
+    inline = [code for shot in widgets for code in re.findall(r"(?is)<script.*?>(.*?)</script", _text(shot.path, []))]
+    scripts = " ".join(map(_hash, dict.fromkeys([script, *inline])))
+    styles = "'unsafe-inline'" if widgets else _hash(style)  # widgets inherit the policy, and have styles in attributes
+    return f"default-src 'none'; img-src data:; style-src {styles}; script-src {scripts}; base-uri 'none'"
 
 
 def _hash(text: str) -> str:
-    """What the content policy allows: this text and no other."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _text(path: Path) -> str:
-    return path.read_text(errors="replace") if path.is_file() else ""
-
-
-def _environment(run: Path) -> dict[str, str]:
+def _text(path: Path, notes: list[str]) -> str:
     try:
-        return {str(k): str(v) for k, v in json.loads(_text(run / "results" / "environment.json") or "{}").items()}
-    except (ValueError, AttributeError):
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        notes += [] if isinstance(error, FileNotFoundError) else [f"{path.name} cannot be read: {error.strerror}"]
+        return ""
+
+
+def _object(path: Path, notes: list[str]) -> dict[str, Any]:
+    try:
+        return dict(json.loads(_text(path, notes) or "{}", parse_int=float).items())
+    except DAMAGED as error:
+        notes.append(f"{'/'.join(path.parts[-3:])} is damaged ({type(error).__name__})")
         return {}
 
 
-def read_figures(run: Path, notes: list[str]) -> list[Figure]:
-    """Every picture under results/<plugin>/epoch=NNNN/; what cannot be read goes into `notes`."""
-    figures: dict[tuple[str, str], Figure] = {}
-    for path in sorted(run.glob("results/*/epoch=*/*.png")):
-        plugin, epoch = path.parts[-3], re.fullmatch(r"epoch=(\d+)", path.parts[-2])
-        content = path.read_bytes()
-        if epoch is None or not content.startswith(b"\x89PNG") or not content.rstrip(b"\0").endswith(b"IEND\xaeB`\x82"):
-            notes.append(f"{path.relative_to(run)} is damaged")
-            continue
-        about = _about(path.parent / "result.json", run, notes)
-        shown = {
-            name: f"{value:.4g}" for name, value in about.get("scalars", {}).items() if isinstance(value, int | float)
-        }
-        figures.setdefault((plugin, path.stem), Figure(plugin, path.stem)).epochs[int(epoch[1])] = {
-            "source": "data:image/png;base64," + base64.b64encode(content).decode(),
-            "caption": str(about.get("captions", {}).get(path.stem, "")),
-            "scalars": shown,
-        }
-    return list(figures.values())
+def read_figures(run: Path, notes: list[str], metrics: dict[str, Points]) -> list[Figure]:
+    """Pictures and widgets of results/<plugin>/epoch=NNNN/, by plugin and name; the scalars there go to `metrics`."""
+    figures: dict[tuple[str, bool, str], Figure] = {}
+    folders = ((re.fullmatch(r"epoch=(\d{1,9})", path.name), path) for path in run.glob("results/*/epoch=*"))
+    for epoch, folder in sorted((int(match[1]), path) for match, path in folders if match):
+        for shot in _shots(folder, epoch, notes, metrics):
+            key = folder.parent.name, shot.path.suffix == ".html", shot.path.stem
+            figures.setdefault(key, Figure(key[0], key[2], widget=key[1])).shots.append(shot)
+    return [figures[key] for key in sorted(figures)]
 
 
-def _about(path: Path, run: Path, notes: list[str]) -> dict[str, Any]:
-    try:
-        about = json.loads(path.read_text())
-        if not isinstance(about, dict):
-            raise ValueError("not an object")
-        return about
-    except (OSError, ValueError) as error:
-        note = f"{path.relative_to(run)} cannot be read ({type(error).__name__})"
-        notes.extend([note] if note not in notes else [])
-        return {}
+def _shots(folder: Path, epoch: int, notes: list[str], metrics: dict[str, Points]) -> Iterator[Shot]:
+    about, plugin = _object(folder / "result.json", notes), folder.parent.name
+    scalars, captions = (dict(v) if isinstance(v := about.get(k), dict) else {} for k in ("scalars", "captions"))
+    scalars = {name: value for name, value in scalars.items() if isinstance(value, float)}
+    _keep(metrics, {f"{plugin}/{name}": value for name, value in scalars.items()}, about.get("step"), epoch)
+    shown = [(name, f"{value:.4g}") for name, value in scalars.items()]
+    for path in sorted(folder.glob("[!.]*.png")) + sorted(folder.glob("[!.]*.html")):
+        try:
+            yield Shot(epoch, path, _size(path), str(captions.get(path.stem, "")), shown)
+        except DAMAGED as error:
+            notes.append(f"{'/'.join(path.parts[-3:])} is damaged ({type(error).__name__})")
 
 
-def _by_plugin(figures: list[Figure]) -> dict[str, list[tuple[int, Figure]]]:
-    plugins: dict[str, list[tuple[int, Figure]]] = {}
-    for index, figure in enumerate(figures):
-        plugins.setdefault(figure.plugin, []).append((index, figure))
-    return plugins
+def _size(path: Path) -> tuple[int, int]:
+    """Pixels across and down; raises OSError or SyntaxError where the PNG is not whole."""
+    if path.suffix == ".html":
+        return 0, 0
+    from PIL import Image
 
-
-Points = dict[float, float]  # by epoch, or by step where there is no epoch
+    with Image.open(path, formats=("PNG",)) as image:
+        image.verify()
+        return image.size
 
 
 def read_metrics(path: Path, notes: list[str]) -> dict[str, Points]:
-    """Each metric's values in order; of an epoch that was run twice the last. Torn lines are left out."""
+    """Each metric's values in the order of writing; of a step written twice, as after a resume, the last."""
     metrics: dict[str, Points] = {}
-    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(_text(path, notes).splitlines(), start=1):
         try:
-            row = json.loads(line)
-            at = row["step"] if row["epoch"] is None else row["epoch"]
-            for name, value in row["metrics"].items():
-                metrics.setdefault(name, {})[float(at)] = math.nan if value is None else float(value)
-        except (ValueError, KeyError, TypeError, AttributeError):
+            row = json.loads(line, parse_int=float)
+            _keep(metrics, row["metrics"], row["step"], row["epoch"])
+        except DAMAGED:
             notes.append(f"line {number} of {path.name} is damaged")
-    return {name: dict(sorted(points.items())) for name, points in metrics.items()}
+    return metrics
 
 
-def headline(metrics: dict[str, Points]) -> dict[str, str]:
-    """The best validation and the test accuracy."""
-    best = {"val/accuracy": max, "test/accuracy": max, "val/loss": min}
-    found = {name: [v for v in metrics.get(name, {}).values() if math.isfinite(v)] for name in best}
-    return {name: f"{best[name](values):.4g}" for name, values in found.items() if values}
+def _keep(metrics: dict[str, Points], values: dict[str, Any], step: float | None, epoch: float | None) -> None:
+    step, epoch = (float(x) if isinstance(x, int | float) and math.isfinite(x) else None for x in (step, epoch))
+    for name, value in values.items():
+        points = metrics.setdefault(name, {})
+        points.pop((step, epoch), None)  # so that a value written again also counts as the last one
+        points[step, epoch] = math.nan if value is None else float(value)
 
 
-def plots(metrics: dict[str, Points]) -> dict[str, list[Plot]]:
+def headline(metrics: dict[str, Points]) -> list[tuple[str, str, str]]:
+    """Name, best value, and when that was and what the last one is, of the metrics in `BEST`."""
+    found = []
+    for name, best in BEST.items():
+        points = [(value, epoch) for (_, epoch), value in metrics.get(name, {}).items() if math.isfinite(value)]
+        if points:
+            value, epoch = best(points, key=lambda point: point[0])
+            when = "best" if epoch is None else f"best, epoch {epoch:g}"
+            found.append((name, f"{value:.4g}", f"{when}; last {points[-1][0]:.4g}" if len(points) > 1 else ""))
+    return found
+
+
+def plots(metrics: dict[str, Points]) -> dict[str, list[dict[str, Any]]]:
     """Plots by group: training, where the stages share axes, then one group a plugin."""
-    grouped: dict[str, dict[str, dict[str, Points]]] = {}
+    groups: dict[str, dict[str, dict[str, Points]]] = {}
     for name, points in metrics.items():
         prefix, _, rest = name.partition("/")
-        group, title, curve = ("training", rest, prefix) if prefix in STAGES else (prefix, rest or name, "")
-        if any(map(math.isfinite, points.values())):
-            grouped.setdefault(group, {}).setdefault(title, {})[curve] = points
-    order = sorted(grouped, key=lambda group: (group != "training", group))
-    return {group: [plot(title, curves) for title, curves in sorted(grouped[group].items())] for group in order}
+        group, title, curve = ("", rest, prefix) if prefix in STAGES else (prefix, rest, "") if rest else ("", name, "")
+        if not name.endswith("/failed") or any(points.values()):
+            groups.setdefault(group, {}).setdefault(title, {})[curve] = points
+    ordered = sorted(groups.items())
+    return {g: [_plot(t, own[t]) for t in sorted(own, key=lambda t: (t in COST, t))] for g, own in ordered}
 
 
-def plot(title: str, curves: dict[str, Points]) -> Plot:
-    """Lay out curves on common axes with a few round ticks."""
-    xs = [x for points in curves.values() for x in points]
-    ys = [y for points in curves.values() for y in points.values() if math.isfinite(y)]
-    ticks_x, ticks_y = round_ticks(min(xs), max(xs), whole=True), round_ticks(min(ys), max(ys))
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        across, up = (_share(v, ticks) for v, ticks in ((x, ticks_x), (y, ticks_y)))
-        return round(44 + 262 * across, 1), round(138 - 124 * up, 1)
-
+def _plot(title: str, curves: dict[str, Points]) -> dict[str, Any]:
+    """One plot for the page's script: over epochs, or over steps where an epoch has many or none is known."""
+    ats = [({step for step, _ in points}, {epoch for _, epoch in points}) for points in curves.values()]
+    # Twice: a run that was resumed with another batch size has two steps in some epochs.
+    over_steps = any(None in epochs or len(steps) > 2 * len(epochs) for steps, epochs in ats)
     laid = []
-    for curve, points in curves.items():
-        dots = [(*place(x, y), f"{curve} {x:g}: {y:.4g}".strip()) for x, y in points.items() if math.isfinite(y)]
-        laid.append({"name": curve, "dots": dots, "line": " ".join(f"{x},{y}" for x, y, _ in dots)})
-    across = [(place(x, ticks_y[0])[0], f"{x:g}") for x in ticks_x]
-    up = [(place(ticks_x[0], y)[1], f"{y:.6g}") for y in ticks_y]
-    return Plot(title, laid, across, up, "epoch")
-
-
-def _share(value: float, ticks: list[float]) -> float:
-    return (value - ticks[0]) / (ticks[-1] - ticks[0])
-
-
-def round_ticks(low: float, high: float, whole: bool = False) -> list[float]:
-    """Three to six round numbers around [low, high].
-
-    >>> round_ticks(0.13, 0.87)
-    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    >>> round_ticks(0, 10, whole=True)
-    [0, 2, 4, 6, 8, 10]
-    """
-    span = (high - low) or abs(high) or 1.0
-    power = 10 ** math.floor(math.log10(span / 5))
-    step = next(power * factor for factor in (1, 2, 5, 10) if span / (power * factor) <= 5)
-    step = max(1, round(step)) if whole else step
-    first, last = math.floor(low / step + 1e-4), math.ceil(high / step - 1e-4)
-    return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
+    for name in sorted(curves, key=("", *STAGES).index):
+        values = {(step or 0) if over_steps else epoch: value for (step, epoch), value in curves[name].items()}
+        points = [[x, y if math.isfinite(y) else str(y)] for x, y in sorted(values.items())]
+        laid.append({"name": name, "points": points})
+    return {"title": title, "axis": "step" if over_steps else "epoch", "curves": laid}
