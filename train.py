@@ -19,7 +19,6 @@ def train(cfg: DictConfig) -> float | None:
 
     from interp.lit import build
     from interp.lit.console import calm
-    from interp.lit.sinks import close_wandb
 
     calm()
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -31,17 +30,25 @@ def train(cfg: DictConfig) -> float | None:
     resume = resume_from(cfg, module)
     trainer = build.trainer(cfg, studies, build.loggers(cfg))
     record(cfg, trainer)
+    metrics = fit_and_test(cfg, trainer, module, images, resume)
+    return float(metrics[cfg.objective]) if cfg.objective in metrics else None
+
+
+def fit_and_test(cfg: DictConfig, trainer, module, images, resume: str | None) -> dict:
+    """Train, test the best checkpoint, end the W&B run; the last value of every metric."""
+    from interp.lit.sinks import close_wandb
+
+    metrics: dict = {}
     try:
         trainer.fit(module, datamodule=images, ckpt_path=resume)
-        metrics = dict(trainer.callback_metrics)
+        metrics |= trainer.callback_metrics
         if cfg.test:
             best = trainer.checkpoint_callback.best_model_path
-            trainer.test(module, datamodule=images, ckpt_path=best, verbose=False)
+            trainer.test(module, datamodule=images, ckpt_path=best or None, verbose=False)
             metrics |= trainer.callback_metrics
+        return metrics
     finally:
-        runs = close_wandb()
-    conclude(cfg, trainer, metrics, runs)
-    return float(metrics[cfg.objective]) if cfg.objective in metrics else None
+        conclude(cfg, trainer, metrics, close_wandb())
 
 
 def resume_from(cfg: DictConfig, module) -> str | None:
@@ -73,12 +80,14 @@ def conclude(cfg: DictConfig, trainer, metrics: dict, runs: str | None) -> None:
 
     if not trainer.is_global_zero:
         return
+    folder = Path(cfg.output)
     shown = [f"{key} {float(metrics[key]):.4f}" for key in ("val/accuracy", "test/accuracy") if key in metrics]
-    report = Path(cfg.output) / "report.html"
-    places = {"checkpoint": trainer.checkpoint_callback.best_model_path, "W&B": runs}
-    places["report"] = report if report.is_file() else None
-    where = [f"{name}: {place}" for name, place in places.items() if place]
-    log.info("Done: %s. %s", ", ".join(shown), "; ".join(where))
+    said = f"Done: {', '.join(shown)}." if metrics else "Ended early:"
+    files = {"checkpoint": folder / "checkpoints" / "best.ckpt", "report": folder / "report.html"}
+    where = [f"{name}: {path}" for name, path in files.items() if path.is_file()] + ([f"W&B: {runs}"] if runs else [])
+    if not metrics and (folder / "checkpoints" / "last.ckpt").is_file():
+        where.insert(0, f"to resume, give the same command with checkpoint={folder}")
+    log.info("%s %s", said, "; ".join(where))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Checkpoints that are never half-written and resume bit for bit."""
 
+import json
 import logging
 import random
 import shutil
@@ -137,7 +138,23 @@ def carry_over(checkpoint: Path, epoch: int, target: Path) -> None:
 
     if (source / "results").is_dir():
         shutil.copytree(source / "results", target / "results", ignore=later, dirs_exist_ok=True)
+        _drop_later_rows(target / "results" / "metrics.jsonl", epoch)
     if (best := checkpoint.with_name("best.ckpt")).is_file():
         with replacing(target / "checkpoints" / best.name) as path:
             shutil.copyfile(best, path)
     log.warning("resuming %s; its results are carried over", source)
+
+
+def _drop_later_rows(metrics: Path, epoch: int) -> None:
+    """Keep the rows up to `epoch`; a row that a kill has torn goes too."""
+    if not metrics.is_file():
+        return
+    with replacing(metrics) as path:
+        path.write_text("".join(f"{row}\n" for row in metrics.read_text().splitlines() if _epoch_of(row) <= epoch))
+
+
+def _epoch_of(row: str) -> float:
+    try:
+        return float(json.loads(row)["epoch"] or 0)
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

@@ -21,12 +21,14 @@ DISTURBABLE = (
 INTERRUPTED = "+plugin.stop={_target_: tests.studies.Interrupted, epoch: 3, at_start: false}"
 
 
-def test_an_interrupted_run_resumes_to_the_same_weights(train, tmp_path):
-    whole = train(tmp_path / "whole", *DISTURBABLE)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_interrupted_run_resumes_to_the_same_weights(train, tmp_path, workers):
+    options = [*DISTURBABLE, f"data.num_workers={workers}"]
+    whole = train(tmp_path / "whole", *options)
     with pytest.raises(ConnectionAbortedError):
-        train(tmp_path / "cut", *DISTURBABLE, INTERRUPTED)
+        train(tmp_path / "cut", *options, INTERRUPTED)
     (tmp_path / "cut" / ".hydra").mkdir()
-    resumed = train(tmp_path / "resumed", *DISTURBABLE, f"checkpoint={tmp_path}/cut/checkpoints/last.ckpt")
+    resumed = train(tmp_path / "resumed", *options, f"checkpoint={tmp_path}/cut/checkpoints/last.ckpt")
     for part in ("state_dict", "optimizer_states", "lr_schedulers"):
         assert identical(resumed.checkpoint()[part], whole.checkpoint()[part])
     assert identical(resumed.checkpoint("best")["state_dict"], whole.checkpoint("best")["state_dict"])

@@ -91,7 +91,13 @@ def test_results_of_the_resumed_run_are_carried_over_up_to_its_epoch(tmp_path):
     for epoch in (0, 1, 2):
         (old / "results" / "nmf" / f"epoch={epoch:04d}").mkdir(parents=True)
     (old / ".hydra").mkdir()
+    rows = [
+        f'{{"step": {step}, "epoch": {epoch}, "metrics": {{}}}}'
+        for step, epoch in ((0, 0), (5, 1), (9, 2), (9, "null"))
+    ]
+    (old / "results" / "metrics.jsonl").write_text("\n".join([*rows, '{"step": 1']))
     carry_over(old / "checkpoints" / "last.ckpt", 1, new)
+    assert (new / "results" / "metrics.jsonl").read_text().splitlines() == [rows[0], rows[1], rows[3]]
     assert sorted(p.name for p in (new / "results" / "nmf").iterdir()) == ["epoch=0000", "epoch=0001"]
 
 

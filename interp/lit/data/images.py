@@ -132,12 +132,12 @@ class ImageData(LightningDataModule):
         return self._loader(self.splits.test)
 
     def _loader(self, images: LabelledImages, shuffle: bool = False) -> DataLoader:
+        # No persistent workers: their random streams would run on from epoch to epoch, where a resumed run begins anew.
         return DataLoader(
             cast(Dataset, images),
             batch_size=self.batch_size,
             shuffle=shuffle,
             num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
 
