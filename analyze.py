@@ -5,14 +5,14 @@ import logging
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from conf.check import check, clear_errors, launch
+from conf.check import check, launch, told_clearly
 from interp.errors import UserError
 
 log = logging.getLogger("analyze")
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="analyze")
-@clear_errors()
+@told_clearly
 def analyze(cfg: DictConfig) -> None:
     """Run the plugins once on the network of a checkpoint (or of the model group); results as in training."""
     check(cfg, "analyze")

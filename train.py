@@ -5,13 +5,13 @@ import logging
 import hydra
 from omegaconf import DictConfig
 
-from conf.check import check, clear_errors, launch
+from conf.check import check, launch, told_clearly
 
 log = logging.getLogger("train")
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
-@clear_errors()
+@told_clearly
 def train(cfg: DictConfig) -> float | None:
     """Build what the configuration describes, fit, test the best checkpoint; returns the objective for a sweep."""
     check(cfg, "train")

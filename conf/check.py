@@ -6,9 +6,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
-from typing import cast
+from typing import Any, NoReturn, TypeVar, cast
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
@@ -17,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from interp.errors import UserError, unknown
 
 CONF = Path(__file__).parent
+T = TypeVar("T")
 UNWRITABLE = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST)
 
 
@@ -82,7 +84,18 @@ def clear_errors() -> Iterator[None]:
         fail(f"{error.filename}: {error.strerror}. If this is where the run should go, choose hydra.run.dir=FOLDER")
 
 
-def fail(message: str) -> None:
+def told_clearly(main: Callable[..., T]) -> Callable[..., T]:
+    """`main` with its errors printed by `clear_errors`; a plain function, which launchers can send to processes."""
+
+    @wraps(main)
+    def told(*arguments: Any) -> T:
+        with clear_errors():
+            return main(*arguments)
+
+    return told
+
+
+def fail(message: str) -> NoReturn:
     """Print `message` to the terminal (and to the run's log, if there is one) and exit with code 1."""
     import logging
 

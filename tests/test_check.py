@@ -99,3 +99,17 @@ def test_every_setting_has_a_plain_value_or_a_comment():
 def test_unknown_without_a_near_name_still_lists_the_options():
     error = unknown("colour", "qqq", ["red", "blue"])
     assert isinstance(error, UserError) and str(error) == "no colour 'qqq'; Choose from: red, blue"
+
+
+@pytest.mark.parametrize("name", ["train", "analyze"])
+def test_launchers_can_send_the_entry_points_to_processes(name):
+    import importlib
+
+    from joblib.externals import cloudpickle
+
+    module = importlib.import_module(name)
+    cloudpickle.register_pickle_by_value(module)  # as for a script that runs as __main__
+    try:
+        assert cloudpickle.dumps(getattr(module, name).__wrapped__)
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
