@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -103,11 +104,10 @@ def test_unknown_without_a_near_name_still_lists_the_options():
 
 @pytest.mark.parametrize("name", ["train", "analyze"])
 def test_launchers_can_send_the_entry_points_to_processes(name):
-    import importlib
 
-    from joblib.externals import cloudpickle
+    cloudpickle = pytest.importorskip("cloudpickle", reason="joblib brings it from 1.6 on")
 
-    module = importlib.import_module(name)
+    module = import_module(name)
     cloudpickle.register_pickle_by_value(module)  # as for a script that runs as __main__
     try:
         assert cloudpickle.dumps(getattr(module, name).__wrapped__)
