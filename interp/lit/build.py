@@ -56,7 +56,11 @@ def classifier(cfg: DictConfig, net: Normalized, images: ImageData) -> Classifie
 def plugins(cfg: DictConfig) -> list[Any]:
     """The studies, each named by its key in the configuration unless it names itself."""
     nodes = (cfg.get("plugin") or {}).items()
-    return [build(node, f"plugin.{key}", **({} if "name" in node else {"name": key})) for key, node in nodes]
+    studies = [build(node, f"plugin.{key}", **({} if "name" in node else {"name": key})) for key, node in nodes]
+    names = [study.name for study in studies]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"two plugins are named {twice[0]!r}: their results would overwrite each other; rename one")
+    return studies
 
 
 def loggers(cfg: DictConfig) -> list[Logger]:

@@ -68,6 +68,7 @@ def test_wrong_settings_end_the_run_before_the_first_epoch(train, tmp_path):
         (["+plugin=nmf", "plugin.nmf.every_n_epochs=0"], "every_n_epochs=0: must be at least 1"),
         (["+plugin=nmf", "+plugin.nmf.name=../../x"], "plugin name '../../x'"),
         (["+plugin=saliency", "plugin.saliency.target=treu"], "no plugin.saliency.target 'treu'; did you mean 'true'"),
+        (["+plugin=nmf", "+plugin.second={_target_: plugins.nmf.NMFPlugin, name: nmf}"], "two plugins are named 'nmf'"),
         (["model=torchvision", "model.name=resnt18"], "did you mean 'resnet18'"),
         (["+plugin.study={_target_: tests.studies.Nothing}"], "plugin.study .*Nothing"),
         (["checkpoint=nowhere.ckpt"], "no checkpoint .*nowhere.ckpt"),
