@@ -36,6 +36,13 @@ class Result:
         """One or two sentences under the picture of the same name: what it shows and how far to trust it."""
         return {}
 
+    def widgets(self) -> dict[str, str]:
+        """Interactive figures as self-contained HTML, by names that no picture has; they load nothing from elsewhere.
+
+        Scripts in them run in a sandbox of the report, and nothing but their inline text is allowed there.
+        """
+        return {}
+
     def following(self, previous: Self) -> Self:
         """The same result with its parts in the order of the `previous` epoch's, where they can be told apart.
 

@@ -1,7 +1,12 @@
-"""Pictures of a result to its folder and to every Lightning logger that takes images."""
+"""Pictures and widgets of a result to its folder and to every Lightning logger that takes them."""
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import WandbLogger
 
 from interp.files import replacing
 from interp.result import Result
@@ -10,25 +15,49 @@ log = logging.getLogger(__name__)
 
 
 def show(result: Result, folder: Path, name: str, loggers: list, step: int) -> None:
-    """Draw `result`, write `<picture>.png` into `folder`, log each as `<name>/<picture>`.
+    """Draw `result`, write `<picture>.png` and `<widget>.html` into `folder`, log each as `<name>/<picture>`.
 
-    A logger that raises is reported and does not keep the others from their pictures. Raises OSError where the folder
-    cannot be written to.
+    A logger that raises is reported and does not keep the others from theirs. Widgets go to W&B alone: no other logger
+    takes HTML. Raises OSError where the folder cannot be written to.
     """
+    _show_pictures(result, folder, name, loggers, step)
+    _show_widgets(result, folder, name, loggers, step)
+
+
+def _show_pictures(result: Result, folder: Path, name: str, loggers: list, step: int) -> None:
     from torchvision.transforms.v2.functional import to_pil_image
 
     images = {key: to_pil_image(picture) for key, picture in result.pictures().items()}
     captions = result.captions()
     for logger in [logger for logger in loggers if hasattr(logger, "log_image")]:
         for key, image in images.items():
-            _send(logger, f"{name}/{key}", image, captions.get(key), step)
+            caption = {"caption": [captions[key]]} if captions.get(key) else {}
+            send = partial(logger.log_image, key=f"{name}/{key}", images=[image], step=step, **caption)
+            _try(send, f"{type(logger).__name__} could not take the picture {name}/{key}")
     for key, image in images.items():
         with replacing(folder / f"{key}.png") as path:
             image.save(path, format="PNG")
 
 
-def _send(logger, key: str, image, caption: str | None, step: int) -> None:
+def _show_widgets(result: Result, folder: Path, name: str, loggers: list, step: int) -> None:
+    for key, html in result.widgets().items():
+        with replacing(folder / f"{key}.html") as path:
+            path.write_text(html, encoding="utf-8")
+        for logger in [logger for logger in loggers if isinstance(logger, WandbLogger)]:
+            send = partial(_log_html, logger, f"{name}/{key}", html, step)
+            _try(send, f"{type(logger).__name__} could not take the widget {name}/{key}")
+
+
+def _log_html(logger: WandbLogger, key: str, html: str, step: int) -> None:
+    import wandb
+
+    # Not injected: W&B would add a style sheet from its own server.
+    media: dict[str, Any] = {key: wandb.Html(html, inject=False, data_is_not_path=True)}
+    logger.log_metrics(media, step=step)
+
+
+def _try(send: Callable[[], None], complaint: str) -> None:
     try:
-        logger.log_image(key=key, images=[image], step=step, **({"caption": [caption]} if caption else {}))
+        send()
     except Exception as error:
-        log.warning("%s could not take the picture %s: %s", type(logger).__name__, key, error, exc_info=error)
+        log.warning("%s: %s", complaint, error, exc_info=error)

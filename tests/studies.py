@@ -24,6 +24,14 @@ class Confidence(Result):
         return {"bars": (bars * 255).byte()}
 
 
+@dataclass(frozen=True)
+class Explorable(Confidence):
+    """Has a widget, too."""
+
+    def widgets(self) -> dict[str, str]:
+        return {"explorer": f"<p>{len(self.highest)} values</p>"}
+
+
 @dataclass(kw_only=True)
 class ConfidencePlugin(Plugin):
     """How sure the network is of each probe image."""

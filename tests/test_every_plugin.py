@@ -111,6 +111,7 @@ def test_finite_numbers_and_pictures_are_shown(plugin, channels, count, tmp_path
     again = type(result).load(tmp_path)
     assert same(result, again) and result.scalars() == again.scalars()
     assert all(torch.equal(picture, again.pictures()[key]) for key, picture in pictures.items())
+    assert result.widgets() == again.widgets() and not set(result.widgets()) & set(pictures)
     assert all(
         not getattr(result, f.name).requires_grad for f in fields(result) if torch.is_tensor(getattr(result, f.name))
     )

@@ -180,4 +180,8 @@ if (epochs.length > 1) {
     rests.forEach((rest) => rest(epochs[index]));
   })(epochs.length - 1);
 }
+addEventListener("message", ({ source, data }) => { // a widget says how high it is, and gets that within limits
+  const frame = [...document.querySelectorAll("iframe")].find((each) => each.contentWindow === source);
+  if (frame && Number.isFinite(data?.height)) frame.style.height = `${Math.min(2400, Math.max(120, data.height)) + 2}px`;
+});
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((each) => { each.open = true; }));

@@ -80,3 +80,33 @@ def test_tensorboard_receives_the_picture(tmp_path):
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     (event,) = events.Images("nmf/groups")
     assert event.step == 5 and event.width == 30 and event.height == 20
+
+
+WIDGET = """
+import sys
+from pathlib import Path
+from interp.lit.sinks import TensorBoard, close_wandb, wandb
+from interp.result import Result
+from plugins.sinks import show
+
+class Explorable(Result):
+    def widgets(self):
+        return {"explorer": "<p>\\u00e4 widget</p>"}
+
+loggers = [TensorBoard(sys.argv[1], name="tensorboard", version=""), wandb(sys.argv[1], project="x")]
+loggers[1].log_metrics({"value": 3.0}, step=1)
+show(Explorable(), Path(sys.argv[1]) / "results", "nmf", loggers, step=7)
+close_wandb()
+"""
+
+
+def test_wandb_receives_the_widget_as_it_is(nobody, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", WIDGET, str(tmp_path)], capture_output=True, text=True, cwd=ROOT, timeout=120,
+        env={**os.environ, "WANDB_MODE": "offline"},
+    )  # fmt: skip
+    assert done.returncode == 0 and "could not" not in done.stderr, done.stderr
+    (row,) = (row for row in history(tmp_path) if "nmf/explorer/path" in row)
+    assert row["trainer/global_step"] == 7 and row["nmf/explorer/_type"] == "html-file"
+    (sent,) = tmp_path.glob(f"wandb/offline-run-*/files/{row['nmf/explorer/path']}")
+    assert sent.read_bytes() == (tmp_path / "results" / "explorer.html").read_bytes() == "<p>ä widget</p>".encode()

@@ -159,3 +159,26 @@ def test_a_sink_that_raises_does_not_keep_pictures_from_the_folder(tmp_path, net
     plugin.finish_drawing()
     assert "Broken could not take the picture study/bars: unreachable" in caplog.text
     assert (tmp_path / "bars.png").is_file()
+
+
+def test_widgets_lie_beside_the_pictures_whatever_wandb_does(tmp_path, caplog):
+    from lightning.pytorch.loggers import WandbLogger
+
+    from tests.studies import Explorable
+
+    class Broken(WandbLogger):
+        def __init__(self):
+            pass
+
+        def log_metrics(self, metrics, step=None):
+            raise ConnectionError("unreachable")
+
+    plugin = ConfidencePlugin(name="study")
+    for logger in (Broken(), object()):
+        plugin.keep(Explorable(torch.rand(3)), tmp_path, [logger], epoch=1, step=3)
+        plugin.finish_drawing()
+    assert "Broken could not take the widget study/explorer: unreachable" in caplog.text
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "bars.png", "explorer.html", "result.json", "result.safetensors"
+    }  # fmt: skip
+    assert (tmp_path / "explorer.html").read_text() == "<p>3 values</p>"
