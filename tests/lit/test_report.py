@@ -6,7 +6,6 @@ import json
 import math
 import re
 import shutil
-import subprocess
 import warnings
 from pathlib import Path
 
@@ -220,22 +219,33 @@ bars[0].querySelector("button").click(); setTimeout(() => out(`played: ${labels(
 """
 
 
+def visit(url: str, *awaited: str) -> tuple[str, list[str]]:
+    """The page's HTML once it holds these texts, and what its console said meanwhile."""
+    sync = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'epochscope[test]'")
+    heard = []
+    with sync.sync_playwright() as playwright:
+        page = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]).new_page()
+        page.on("console", lambda message: heard.append(message.text))
+        page.on("pageerror", lambda error: heard.append(str(error)))
+        page.goto(url)
+        for text in awaited:
+            page.wait_for_function("text => document.body.textContent.includes(text)", arg=text)
+        return page.content(), heard
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
 def test_in_a_browser_sliders_move_figures_and_the_console_is_silent(run, tmp_path):
     Report(tmp_path).log_metrics({"train/odd": math.nan, "val/odd": 1e308, "test/odd": -1e308, "epoch": 1}, 9)
     digest = base64.b64encode(hashlib.sha256(DRIVE.encode()).digest()).decode()
     page = render(tmp_path).replace("script-src ", f"script-src 'sha256-{digest}' ")
     (tmp_path / "page.html").write_text(page.replace("</body>", f"<script>{DRIVE}</script></body>"))
-    flags = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-sync "
-    flags += f"disable-component-update enable-logging=stderr virtual-time-budget=6000 user-data-dir={tmp_path}/browser"
-    command = [CHROMIUM, *(f"--{flag}" for flag in flags.split()), "--dump-dom", f"file://{tmp_path}/page.html"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert "CONSOLE" not in done.stderr, done.stderr
-    assert "[epoch 6, epoch 6, epoch 6, epoch 6][epoch 6, epoch 2, epoch 6, epoch 6]" in done.stdout
-    assert "[epoch 4, epoch 4, epoch 4, epoch 3]" in done.stdout and "lossepoch 4" in done.stdout
-    assert "train 0.2592val 0.4802" in done.stdout and "[played: epoch 6, epoch 6, epoch 6, epoch 6]" in done.stdout
-    assert "groups of epoch 6" in done.stdout and "[widget of epoch 6]" in done.stdout
-    shown = re.findall(r'<img alt="(.*?)".*?width="(\d+)".*? src="data:image/png;base64,(.*?)"', done.stdout)
+    shown, heard = visit(f"file://{tmp_path}/page.html", "[played: ", "[widget of epoch 6]")
+    assert heard == []
+    assert "[epoch 6, epoch 6, epoch 6, epoch 6][epoch 6, epoch 2, epoch 6, epoch 6]" in shown
+    assert "[epoch 4, epoch 4, epoch 4, epoch 3]" in shown and "lossepoch 4" in shown
+    assert "train 0.2592val 0.4802" in shown and "[played: epoch 6, epoch 6, epoch 6, epoch 6]" in shown
+    assert "groups of epoch 6" in shown and "[widget of epoch 6]" in shown
+    images = re.findall(r'<img alt="(.*?)".*?width="(\d+)".*? src="data:image/png;base64,(.*?)"', shown)
     pictures = [tmp_path / "results" / name for name in ("nmf/epoch=0006/groups.png", "saliency/epoch=0006/panels.png")]
-    assert [base64.b64decode(source) for _, _, source in shown] == [picture.read_bytes() for picture in pictures]
-    assert [(alt, width) for alt, width, _ in shown] == [("groups, epoch 6", "480"), ("panels, epoch 6", "640")]
+    assert [base64.b64decode(source) for _, _, source in images] == [picture.read_bytes() for picture in pictures]
+    assert [(alt, width) for alt, width, _ in images] == [("groups, epoch 6", "480"), ("panels, epoch 6", "640")]
