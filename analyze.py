@@ -82,6 +82,7 @@ def study(cfg: DictConfig, net, probe, checkpoint: dict, run) -> None:
         for logger in loggers:
             logger.log_metrics({**scalars, "epoch": epoch}, step=step)
         plugin.finish_drawing()
+        plugin.summarize()
     for logger in loggers:
         logger.finalize("success")
 

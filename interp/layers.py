@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from interp.errors import UserError, unknown
+from interp.positions import Layout, layout
 
 
 class Normalized(nn.Module):
@@ -80,24 +81,69 @@ def trace(net: nn.Module, images: Tensor) -> dict[str, Output]:
     return outputs
 
 
-def choose_layer(net: nn.Module, images: Tensor, name: str | None = None, grid: int = 4) -> str:
-    """`name` if its output can be studied position by position, or a layer chosen by rule where `name` is None.
+@dataclass(frozen=True)
+class Layer:
+    """A layer that can be studied position by position."""
 
-    The rule: the last to finish of the layers that run once, put out (B, C, H, W) without negative values, more than
-    one channel and at least `grid` x `grid` positions. Raises UserError that lists the layers which would do.
+    name: str
+    layout: Layout
+    non_negative: bool  # on the images that it was chosen with
+
+    def activations(self, net: nn.Module, images: Tensor, batch_size: int = 64) -> Tensor:
+        """Its activations (B, C, h, w) for `images`, tokens put back on their grid."""
+        return self.layout.grid(capture(net, images, [self.name], batch_size)[self.name])
+
+
+def choose_layer(
+    net: nn.Module, images: Tensor, name: str | None = None, *, grid: int = 4, signed: bool = False
+) -> Layer:
+    """The layer `name` if its output can be studied position by position, or one chosen by rule where `name` is None.
+
+    The rule: the last to finish of the layers that run once and put out more than one channel, no negative values and
+    at least `grid` x `grid` positions. Where a network has none and `signed` allows it, the last block whose positions
+    bear on the logits (in a transformer that reads its class token alone, the last block's do not). Raises UserError
+    that lists the layers which would do.
     """
     if name is not None:
         find_layer(net, name)
     outputs = trace(net, images)
-    spatial = {n: o for n, o in outputs.items() if len(o.shape) == 4 and o.calls == 1 and o.shape[1] > 1}
+    layouts = {n: layout(o.shape, unwrap(net)) for n, o in outputs.items() if o.calls == 1}
+    spatial = {
+        n: Layer(n, at, outputs[n].minimum >= 0)
+        for n, at in layouts.items()
+        if at and at.channels(outputs[n].shape) > 1
+    }
     if name is not None:
         if name not in spatial:
             raise UserError(f"layer {name!r} cannot be used: {_why_not(outputs.get(name))}. {_list(spatial)}")
-        return name
-    fitting = [n for n, o in spatial.items() if o.minimum >= 0 and min(o.shape[2:]) >= grid]
-    if not fitting:
-        raise UserError(f"no layer has non-negative outputs on a grid of {grid} x {grid} or more. {_list(spatial)}")
-    return fitting[-1]
+        return spatial[name]
+    fitting = {n: at for n, at in spatial.items() if min(at.layout.height, at.layout.width) >= grid}
+    if best := [at for at in fitting.values() if at.non_negative]:
+        return best[-1]
+    blocks = {n: at for n, at in fitting.items() if any(find_layer(net, n).children())}
+    if signed and (bearing := _bearing(net, images, blocks or fitting)):
+        return bearing[-1]
+    raise UserError(f"no layer has non-negative outputs on a grid of {grid} x {grid} or more. {_list(spatial)}")
+
+
+def _bearing(net: nn.Module, images: Tensor, chosen: dict[str, Layer]) -> list[Layer]:
+    """Those of the layers whose positions have a gradient of what the last linear layer reads."""
+    outputs: dict[str, Tensor] = {}
+    read: list[Tensor] = []  # not the logits: a head that starts at zero would hide every layer
+    heads = [module for module in net.modules() if isinstance(module, nn.Linear)]
+    handle = heads[-1].register_forward_pre_hook(lambda _module, inputs: read.append(inputs[0])) if heads else None
+    try:
+        with torch.enable_grad(), _hooked({n: find_layer(net, n) for n in chosen}, outputs.__setitem__):
+            read.append(net(images.detach().requires_grad_()))  # frozen weights alone would leave no graph
+    finally:
+        if handle:
+            handle.remove()
+    weighted = (read[0] * torch.linspace(-1, 2, read[0].shape[-1]).to(read[0])).sum()
+    gradients = torch.autograd.grad(weighted, list(outputs.values()), allow_unused=True)
+    found = [
+        (chosen[name], gradient) for name, gradient in zip(outputs, gradients, strict=True) if gradient is not None
+    ]
+    return [layer for layer, gradient in found if layer.layout.grid(gradient).any()]
 
 
 def _why_not(output: Output | None) -> str:
@@ -107,11 +153,15 @@ def _why_not(output: Output | None) -> str:
         return f"it runs {output.calls} times in a forward pass, so its output is not one thing"
     if output.shape and len(output.shape) == 4:
         return "it has a single channel"
-    return f"its output has shape {output.shape}, not (B, C, H, W)" if output.shape else "its output is not a tensor"
+    if not output.shape:
+        return "its output is not a tensor"
+    return f"its output has shape {output.shape}, neither (B, C, H, W) nor tokens that fill a grid"
 
 
 def _list(spatial: Iterable[str]) -> str:
-    return f"Layers with an output of shape (B, C, H, W): {', '.join(spatial) or 'none'}"
+    names = list(spatial)
+    more = f", ... ({len(names)} in all)" if len(names) > 40 else ""
+    return f"Layers with a grid of positions: {', '.join(names[:40]) or 'none'}{more}"
 
 
 class _Stop(Exception):

@@ -43,6 +43,10 @@ class Result:
         """
         return {}
 
+    def tables(self) -> dict[str, tuple[list[str], list[list[str | float]]]]:
+        """Tables to show, by name: column names and rows."""
+        return {}
+
     def following(self, previous: Self) -> Self:
         """The same result with its parts in the order of the `previous` epoch's, where they can be told apart.
 

@@ -19,7 +19,7 @@ from interp.layers import find_layer
 from interp.probe import Probe
 from interp.quiet import Disturbed, quiet
 from interp.result import Result
-from plugins.sinks import show
+from plugins.sinks import print_tables, show
 
 log = logging.getLogger(__name__)
 # One thread draws for all plugins: pictures never hold training up, and memory stays bounded by one look a plugin.
@@ -50,6 +50,7 @@ class Plugin(Callback):
             if getattr(self, key) < 1:
                 raise UserError(f"plugin.{self.name}.{key}={getattr(self, key)}: must be at least 1")
         self._pending: Future | None = None
+        self._last: Result | None = None
         self._epoch_began = time.perf_counter()
         self._disabled = False
 
@@ -109,6 +110,14 @@ class Plugin(Callback):
         last = epoch == trainer.max_epochs or trainer.should_stop
         if not self._disabled and (epoch % self.every_n_epochs == 0 or last):
             pl_module.log_dict(self._visit(trainer, pl_module, epoch))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.summarize()
+
+    def summarize(self) -> None:
+        """Print the tables of the last result, where this process made one."""
+        if self._last:
+            print_tables(self._last, self.name)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self.finish_drawing()  # Lightning ends the loggers before it calls teardown
@@ -171,6 +180,7 @@ class Plugin(Callback):
     def keep(self, result: Result, folder: Path, loggers: list, *, epoch: int, step: int) -> None:
         """Write the result into `folder` now; draw it and send its pictures to the loggers on the drawing thread."""
         self.finish_drawing()
+        self._last = result
         result.save(folder, plugin=self.name, epoch=epoch, step=step)
         self._pending = _drawing.submit(show, result, folder, self.name, loggers, step)
 

@@ -1,17 +1,25 @@
 """Neuron groups at a layer, epoch by epoch."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from interp.draw import dim, enlarge, grid, hues, overlay, rgb
-from interp.factorization import match_groups, neuron_groups
-from interp.factorization.groups import hoyer_sparsity
-from interp.layers import capture, choose_layer
+from interp.attribution import Tail, ablation_effects, choose_classes, group_effects
+from interp.draw import crops, dim, enlarge, grid, heat, hues, overlay, rgb
+from interp.draw.groups_widget import groups_widget
+from interp.errors import UserError, unknown
+from interp.factorization import NeuronGroups, match_groups, neuron_groups, trust
+from interp.factorization.groups import NEGATIVE, hoyer_sparsity, non_negative
+from interp.factorization.reducers import SOLVERS
+from interp.layers import choose_layer
 from interp.probe import Probe
 from interp.result import Result, finite
 from plugins.base import Plugin
+
+ORDERS = ("horizontal_peak", "energy", "effect")
 
 
 @dataclass(frozen=True)
@@ -21,27 +29,66 @@ class NMFResult(Result):
     images: Tensor  # (B, C, H, W) float32 in [0, 1]
     labels: tuple[str, ...]  # B class names
     layer: str
+    about: str  # what to know of the layer's layout
     spatial: Tensor  # (B, K, h, w) how strongly each group fires where
     channel: Tensor  # (K, U) which units a group is made of, length 1
-    relative_error: float  # norm of what the groups leave out over the norm of the activations, 0 to 1
+    relative_error: float  # norm of what the groups leave out over the norm of what was factorised, 0 to 1
+    negative_share: float  # of the activations' energy, 0 to 1
+    curve: Tensor  # (M,) relative errors of 1 to M groups where the count was chosen from them, else (0,)
+    trust: dict[str, float]  # the fields of interp.factorization.Trust; empty without restarts
+    icons: Tensor  # (K, n, C, s, s) the crops of the probe in which each group is strongest
+    classes: tuple[tuple[str, ...], ...]  # B times the names of T classes
+    effects: Tensor  # (B, K, T) of each group on these classes, in logits, to first order
+    residual_effects: Tensor  # (B, T) of what the groups leave out
+    exact_effects: Tensor  # (B, K, T) by taking the group's activations away
+    order: str
     kinship: Tensor  # (K,) cosine of each group to the one of its colour in the epoch before, (0,) in the first
+    past: Tensor  # (E, K, U) channel factors of earlier looks, oldest first, at most 16 of them
+    past_looks: tuple[int, ...]  # E numbers of these looks, from 0
 
     def following(self, previous: "NMFResult") -> "NMFResult":
         if self.layer != previous.layer or self.channel.shape != previous.channel.shape:
             return self
         order, cosine = match_groups(self.channel, previous.channel)
-        return replace(self, spatial=self.spatial[:, order], channel=self.channel[order], kinship=cosine)
+        moved = {name: getattr(self, name)[:, order] for name in ("spatial", "effects", "exact_effects")}
+        moved |= {name: getattr(self, name)[order] for name in ("channel", "icons")}
+        past = torch.cat([previous.past, previous.channel[None]])
+        looks = (*previous.past_looks, previous.look)
+        if len(looks) > 16:  # every other one, and always the first
+            past, looks = past[::2], looks[::2]
+        return replace(self, **moved, kinship=cosine, past=past, past_looks=looks)
+
+    @property
+    def look(self) -> int:
+        """The number of this look in its series, from 0."""
+        return self.past_looks[-1] + 1 if self.past_looks else 0
+
+    @property
+    def similarity(self) -> Tensor:
+        """(E, K) cosine of each group as it is now to what it was at each earlier look."""
+        return (self.past * self.channel).sum(dim=2)
 
     def scalars(self) -> dict[str, float]:
         energy = self.spatial.square().sum(dim=(0, 2, 3))
         return {
             **({"stability": float(self.kinship.mean())} if len(self.kinship) else {}),
             "relative_error": self.relative_error,
+            "groups": float(len(self.channel)),
             "sparsity": float(hoyer_sparsity(self.spatial.transpose(0, 1).flatten(1)).mean()),
             "dead_groups": float((energy == 0).sum()),
+            "negative_share": self.negative_share,
+            **self.trust,
+            "effect_agreement": correlation(self.effects, self.exact_effects),
+            "effect_residual": float(self.residual_effects.abs().sum() / self.effects.abs().sum().clamp_min(1e-12)),
         }
 
     def pictures(self) -> dict[str, Tensor]:
+        shown = {"groups": self._groups()}
+        if len(self.past):
+            shown["emergence"] = self._emergence()
+        return shown
+
+    def _groups(self) -> Tensor:
         side = 96 if max(self.images.shape[-2:]) <= 96 else 160
         colours = hues(self.spatial.shape[1])
         image = enlarge(rgb(self.images), side)
@@ -50,18 +97,64 @@ class NMFResult(Result):
         together = overlay(dim(image), maps, colours)
         alone = [overlay(dim(image), maps[:, [k]], colours[[k]]) for k in range(len(colours))]
         cells = torch.stack([image, together, *alone], dim=1)
-        return {"groups": grid(cells, self.labels, ["image", "groups", *(f"{k + 1}" for k in range(len(colours)))])}
+        icons = self.icons.transpose(0, 1)  # (n, K, C, s, s)
+        strongest = torch.stack([enlarge(rgb(row), side) for row in icons])
+        blank = torch.ones(len(icons), 2, 3, side, side)
+        cells = torch.cat([torch.cat([blank, strongest], dim=1), cells])
+        names = ["strongest", *([""] * (len(icons) - 1)), *self.labels]
+        return grid(cells, names, ["image", "groups", *(f"{k + 1}" for k in range(len(colours)))])
+
+    def _emergence(self) -> Tensor:
+        now = torch.cat([self.similarity, torch.ones(1, len(self.channel))]).clamp(0, 1)
+        colours = hues(len(self.channel))
+        cells = heat(now.T[..., None, None].expand(-1, -1, 28, 28), colours[:, None])
+        looks = [f"{look}" for look in (*self.past_looks, self.look)]
+        return grid(cells, [f"group {k + 1}" for k in range(len(colours))], looks)
+
+    def widgets(self) -> dict[str, str]:
+        return {
+            "explore": groups_widget(
+                self.images, self.labels, self.spatial.clamp_min(0), self.icons[:, 0], self.effects, self.classes,
+                self.captions()["groups"],
+            )
+        }  # fmt: skip
 
     def captions(self) -> dict[str, str]:
-        order = "in the order in which they peak from left to right"
+        order = {"horizontal_peak": "in the order in which they peak from left to right", "energy": "strongest first",
+                 "effect": "by their effect on each image's first class"}[self.order]  # fmt: skip
         if len(self.kinship):
             order = f"each in the colour of its next of kin in the epoch before (mean cosine {self.kinship.mean():.2f})"
-        text = (
-            f"{len(self.channel)} neuron groups at {self.layer}, {order}. "
-            f"They leave {self.relative_error**2:.0%} of the activations' energy (sum of squares) unexplained."
+        text = f"{len(self.channel)} neuron groups at {self.layer}{self.about}, {order}. {self._honest_line()}"
+        emergence = (
+            "How like itself each group was at earlier looks (columns; 0 is the first): the brighter, the larger the "
+            "cosine of its channel factor then to the one of now."
         )
+        return {"groups": text, **({"emergence": emergence} if len(self.past) else {})}
+
+    def _honest_line(self) -> str:
+        """What stands beside the picture so that a reader knows how far to trust it."""
+        text = f"They leave {self.relative_error**2:.0%} of the activations' energy (sum of squares) unexplained"
+        if self.trust:
+            null, best, stability, worst = self.trust.values()
+            text += (
+                f"; {null**2:.0%} with each channel shuffled, {best**2:.0%} at best with factors of any sign. Maps "
+                f"correlate {stability:.2f} with those of random starts, the worst group {worst:.2f}: near 1 the "
+                "groups are a fact, far below one choice among several"
+            )
+        agreement = self.scalars()["effect_agreement"]
+        text += f". Linear and exact effects correlate {agreement:.2f}."
+        if len(self.curve):
+            text += f" The count is the smallest, up to {len(self.curve)}, after which one more would explain under 2%."
         dead = int(self.scalars()["dead_groups"])
-        return {"groups": text + (f" {dead} of them never fire." if dead else "")}
+        text += f" {dead} groups never fire." if dead else ""
+        return text + (f" {self.negative_share:.0%} of the energy is negative." if self.negative_share > 0 else "")
+
+
+def correlation(first: Tensor, second: Tensor) -> float:
+    """Pearson's, of all values of two tensors of one shape; 0 where one is constant."""
+    centred = [part.double().flatten() - part.double().mean() for part in (first, second)]
+    length = centred[0].norm() * centred[1].norm()
+    return float(centred[0] @ centred[1] / length) if length > 0 else 0.0
 
 
 @dataclass(kw_only=True)
@@ -69,13 +162,69 @@ class NMFPlugin(Plugin):
     """Factorise the probe's activations at a layer into neuron groups (Olah et al. 2018)."""
 
     layer: str | None = None  # None: the last non-negative one with a grid of at least 4 x 4
-    groups: int = 6
+    groups: int | str = 6  # or auto
+    order: str = "horizontal_peak"
+    negative: str = "split"
+    solver: str = "hals"
     sweeps: int = 200
     tolerance: float = 1e-4
+    restarts: int = 5
+    classes: Sequence[str] = field(default_factory=lambda: ["true", "top"])
+    crops: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.classes = ["true" if name is True else str(name) for name in self.classes]  # YAML reads true as a truth
+        for key, allowed in (("order", ORDERS), ("negative", NEGATIVE), ("solver", SOLVERS)):
+            if getattr(self, key) not in allowed:
+                raise unknown(f"plugin.{self.name}.{key}", getattr(self, key), allowed)
+        if self.groups != "auto" and not (isinstance(self.groups, int) and self.groups > 0):
+            raise UserError(f"plugin.{self.name}.groups={self.groups!r}: give a whole number of at least 1, or auto")
+        if self.crops < 1 or not self.classes:
+            raise UserError(f"plugin.{self.name}: crops must be at least 1, and classes must name some")
 
     def analyze(self, net: nn.Module, probe: Probe) -> NMFResult:
-        self.layer = choose_layer(net, probe.images[:8], self.layer)
-        activations = capture(net, probe.images, [self.layer], self.batch_size)[self.layer]
-        finite(activations, f"the activations of {self.layer}")
-        found = neuron_groups(activations, self.groups, sweeps=self.sweeps, tolerance=self.tolerance)
-        return NMFResult(probe.images, tuple(probe.label_names()), self.layer, kinship=torch.zeros(0), **vars(found))
+        layer = choose_layer(net, probe.images[:8], self.layer, signed=self.negative != "error")
+        self.layer = layer.name
+        activations = layer.activations(net, probe.images, self.batch_size)
+        finite(activations, f"the activations of {layer.name}")
+        options = {"sweeps": self.sweeps, "tolerance": self.tolerance}
+        found = neuron_groups(activations, self.groups, negative=self.negative, solver=self.solver, **options)
+        tails = [Tail(net, images, layer) for images in probe.images.split(self.batch_size)]
+        effects = self._effects(tails, found, probe)
+        if self.order != "horizontal_peak":
+            key = {"energy": found.spatial.square().sum(dim=(0, 2, 3)), "effect": effects["effects"][..., 0].mean(0)}
+            order = key[self.order].argsort(descending=True, stable=True)
+            found = found.ordered(order)
+            effects |= {name: effects[name][:, order] for name in ("effects", "exact_effects")}
+        return NMFResult(
+            probe.images, tuple(probe.label_names()), layer.name, layer.layout.about,
+            **vars(found), **effects, trust=self._trust(activations, found), order=self.order,
+            icons=crops(probe.images, found.spatial, self.crops),
+            kinship=torch.zeros(0), past=torch.zeros(0, *found.channel.shape), past_looks=(),
+        )  # fmt: skip
+
+    def _effects(self, tails: list[Tail], found: NeuronGroups, probe: Probe) -> dict[str, Any]:
+        """The effects on the chosen classes, batch by batch."""
+        parts: dict[str, list[Tensor]] = {"effects": [], "residual_effects": [], "exact_effects": []}
+        chosen: list[Tensor] = []
+        sizes = [len(tail.images) for tail in tails]
+        for tail, spatial, labels in zip(tails, found.spatial.split(sizes), probe.labels.split(sizes), strict=True):
+            with torch.no_grad():
+                logits = tail(tail.activations)
+                chosen.append(choose_classes(logits, labels, self.classes, probe.class_names))
+                linear, residual = group_effects(tail, spatial, found.channel)
+                exact = ablation_effects(tail, spatial, found.channel)
+            at = chosen[-1][:, None]
+            parts["effects"].append(linear.gather(2, at.expand(-1, linear.shape[1], -1)))
+            parts["exact_effects"].append(exact.gather(2, at.expand(-1, linear.shape[1], -1)))
+            parts["residual_effects"].append(residual.gather(1, chosen[-1]))
+        names = tuple(tuple(probe.class_names[j] for j in row) for row in torch.cat(chosen).tolist())
+        return {"classes": names, **{name: torch.cat(part) for name, part in parts.items()}}
+
+    def _trust(self, activations: Tensor, found: NeuronGroups) -> dict[str, float]:
+        if not self.restarts:
+            return {}
+        rows = activations.permute(0, 2, 3, 1).flatten(0, 2)
+        rows = non_negative(rows, "split" if self.negative == "error" else self.negative)
+        return vars(trust(rows, len(found.channel), self.restarts, self.seed))

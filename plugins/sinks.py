@@ -17,11 +17,28 @@ log = logging.getLogger(__name__)
 def show(result: Result, folder: Path, name: str, loggers: list, step: int) -> None:
     """Draw `result`, write `<picture>.png` and `<widget>.html` into `folder`, log each as `<name>/<picture>`.
 
-    A logger that raises is reported and does not keep the others from theirs. Widgets go to W&B alone: no other logger
-    takes HTML. Raises OSError where the folder cannot be written to.
+    A logger that raises is reported and does not keep the others from theirs. Widgets and tables go to W&B alone: no
+    other logger takes them. Raises OSError where the folder cannot be written to.
     """
     _show_pictures(result, folder, name, loggers, step)
     _show_widgets(result, folder, name, loggers, step)
+    for key, (columns, rows) in result.tables().items():
+        for logger in [logger for logger in loggers if hasattr(logger, "log_table")]:
+            send = partial(logger.log_table, key=f"{name}/{key}", columns=columns, data=rows, step=step)
+            _try(send, f"{type(logger).__name__} could not take the table {name}/{key}")
+
+
+def print_tables(result: Result, name: str) -> None:
+    """Print the tables of `result` to the terminal, the first 60 rows of each."""
+    from rich import get_console
+    from rich.table import Table
+    from rich.text import Text
+
+    for key, (columns, rows) in result.tables().items():
+        shown = Table(*columns, title=f"{name}/{key}", caption=f"{len(rows) - 60} more" if len(rows) > 60 else None)
+        for row in rows[:60]:
+            shown.add_row(*(Text(f"{cell:.4g}" if isinstance(cell, float) else str(cell)) for cell in row))
+        get_console().print(shown)
 
 
 def _show_pictures(result: Result, folder: Path, name: str, loggers: list, step: int) -> None:

@@ -1,6 +1,7 @@
 """Results to pictures: uint8 tensors (3, H, W), equal for equal input on every machine."""
 
 from interp.draw.colour import dim, divergent, heat, hues, overlay, rgb
-from interp.draw.grid import enlarge, grid
+from interp.draw.crops import crops
+from interp.draw.grid import enlarge, grid, note
 
-__all__ = ["dim", "divergent", "enlarge", "grid", "heat", "hues", "overlay", "rgb"]
+__all__ = ["crops", "dim", "divergent", "enlarge", "grid", "heat", "hues", "note", "overlay", "rgb"]

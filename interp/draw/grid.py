@@ -42,14 +42,32 @@ def _width(text: str) -> int:
     return int(_font().getlength(text)) + 1
 
 
+def _shortened(text: str, width: int) -> str:
+    while text and _width(text) > width and text != "…":
+        text = text.rstrip("…")[:-1] + "…"
+    return text
+
+
 def _text(text: str, width: int, height: int, align: str = "center") -> Tensor:
     """A label as a picture (3, height, width), cut with an ellipsis where it does not fit."""
     from PIL import Image, ImageDraw
     from torchvision.transforms.v2.functional import pil_to_tensor
 
-    while text and _width(text) > width and text != "…":
-        text = text.rstrip("…")[:-1] + "…"
+    text = _shortened(text, width)
     label = Image.new("RGB", (width, height), (BACKGROUND,) * 3)
     place, anchor = ((width - 8, height // 2), "rm") if align == "right" else ((width // 2, height // 2), "mm")
     ImageDraw.Draw(label).text(place, text, fill=INK, font=_font(), anchor=anchor)
     return pil_to_tensor(label)
+
+
+def note(lines: Sequence[tuple[str, Tensor]], side: int) -> Tensor:
+    """Lines of text, each in its colour (3,) in [0, 1] on black, as a cell (3, side, side) in [0, 1]."""
+    from PIL import Image, ImageDraw
+    from torchvision.transforms.v2.functional import pil_to_tensor
+
+    cell = Image.new("RGB", (side, side))
+    pen, height = ImageDraw.Draw(cell), side / max(10, len(lines))
+    for index, (text, colour) in enumerate(lines):
+        ink = tuple((colour * 255).int().tolist())
+        pen.text((6, (index + 0.5) * height), _shortened(text, side - 10), fill=ink, font=_font(), anchor="lm")
+    return pil_to_tensor(cell).float() / 255

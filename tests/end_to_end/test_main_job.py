@@ -26,7 +26,8 @@ def test_results_of_every_epoch_are_whole(main_job):
         folder = main_job.run / "results" / "nmf" / f"epoch={epoch:04d}"
         about = json.loads((folder / "result.json").read_text())
         assert about["epoch"] == epoch and 0 < about["scalars"]["relative_error"] < 1
-        assert {p.name for p in folder.iterdir()} == {"result.json", "result.safetensors", "groups.png"}
+        shown = {"groups.png", "explore.html"} | ({"emergence.png"} if epoch else set())
+        assert {p.name for p in folder.iterdir()} == {"result.json", "result.safetensors"} | shown
         assert np.asarray(Image.open(folder / "groups.png")).std() > 10
 
 

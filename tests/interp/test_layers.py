@@ -57,16 +57,16 @@ def test_capture_is_not_rewritten_by_an_in_place_relu():
 
 
 def test_default_is_the_last_non_negative_layer_with_a_grid(net):
-    assert choose_layer(net.eval(), torch.rand(2, 1, 16, 16)) == "block3"
-    assert choose_layer(Reuses().eval(), torch.rand(2, 1, 8, 8)) == "stem"
+    assert choose_layer(net.eval(), torch.rand(2, 1, 16, 16)).name == "block3"
+    assert choose_layer(Reuses().eval(), torch.rand(2, 1, 8, 8)).name == "stem"
 
 
 @pytest.mark.parametrize(("name", "why"), [("relu", "runs 2 times"), ("pool", None)])
 def test_layers_that_cannot_be_used_say_why(name, why):
     if why is None:
-        assert choose_layer(Reuses().eval(), torch.rand(2, 1, 8, 8), name) == name
+        assert choose_layer(Reuses().eval(), torch.rand(2, 1, 8, 8), name).name == name
         return
-    with pytest.raises(UserError, match=f"{why}.*Layers with an output of shape"):
+    with pytest.raises(UserError, match=f"{why}.*Layers with a grid of positions"):
         choose_layer(Reuses().eval(), torch.rand(2, 1, 8, 8), name)
 
 

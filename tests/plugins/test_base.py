@@ -127,8 +127,8 @@ def test_an_all_zero_layer_is_shown_as_such(net, digits):
         net.body.block3.norm.weight.zero_()
         net.body.block3.norm.bias.fill_(-1.0)
     result = NMFPlugin(name="nmf").look(net, digits.probe)
-    assert result.scalars() == {"relative_error": 0.0, "sparsity": 1.0, "dead_groups": 6.0}
-    assert "6 of them never fire" in result.captions()["groups"] and result.pictures()["groups"].float().std() > 1
+    assert {"relative_error": 0.0, "sparsity": 1.0, "dead_groups": 6.0}.items() <= result.scalars().items()
+    assert "6 groups never fire" in result.captions()["groups"] and result.pictures()["groups"].float().std() > 1
 
 
 def test_two_of_a_kind_stand_side_by_side(train, tmp_path):

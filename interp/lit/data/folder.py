@@ -1,5 +1,6 @@
 """A user's own images: folders train/<class>/ and val/<class>/, optionally test/<class>/."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -47,6 +48,21 @@ def image_folder(root: str, size: int = 64) -> Splits:
             difference = ", ".join(sorted(set(classes) ^ set(train[1])))
             raise UserError(f"{base / name} and {base / 'train'} have different classes: {difference}")
     return Splits(train[0], val[0], test[0], tuple(train[1]))
+
+
+def images(root: str, size: int = 224, class_names: Sequence[str] = ()) -> Splits:
+    """All images in `root` and its folders, without labels (-1), for a network that is not trained on them.
+
+    `class_names` are those of the network; none: ImageNet's 1,000. Raises UserError where there is no image.
+    """
+    from torchvision.models import EfficientNet_B0_Weights
+
+    base = Path(root).expanduser()
+    files = sorted(p for p in base.rglob("*") if p.suffix.lower() in IMG_EXTENSIONS)
+    if not files:
+        raise UserError(f"no images in data.root={base}: {', '.join(IMG_EXTENSIONS)} are read")
+    part = ImageFiles(files, [-1] * len(files), size)
+    return Splits(part, part, part, tuple(class_names or EfficientNet_B0_Weights.DEFAULT.meta["categories"]))
 
 
 def _part(folder: Path, size: int) -> tuple[ImageFiles, list[str]]:
