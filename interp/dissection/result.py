@@ -1,0 +1,121 @@
+"""What a dissection found in one layer."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from interp.dissection.concepts import Concepts
+from interp.dissection.tally import Counts
+from interp.result import Result
+
+
+@dataclass(frozen=True)
+class Dissection(Result):
+    """The units of a layer against all concepts: U units, L concepts, K categories."""
+
+    layer: str
+    concepts: tuple[str, ...]  # L names
+    categories: tuple[str, ...]  # K names
+    category: Tensor  # (L,) int64, index into categories
+    thresholds: Tensor  # (U,) float32, NaN where the unit put out NaN or infinity
+    intersection: Tensor  # (U, L) int64 pixels
+    area: Tensor  # (U, K) int64 pixels in which the unit fires, in images labelled for the category
+    support: Tensor  # (L,) int64 pixels of the concept, 0: no support, its IoU is 0
+    chance: Tensor  # (R, 2) int64, detectors and unique detectors when the labels of images are exchanged
+    minimum: float  # IoU that a detector exceeds
+
+    @classmethod
+    def of(
+        cls,
+        layer: str,
+        concepts: Concepts,
+        thresholds: Tensor,
+        counts: Counts,
+        minimum: float = 0.04,
+        chance: Sequence[tuple[int, int]] = (),
+    ) -> "Dissection":
+        """From the counts over all images and processes."""
+        return cls(
+            layer,
+            concepts.names,
+            concepts.categories,
+            torch.tensor(concepts.category, dtype=torch.int64),
+            thresholds,
+            counts.intersection,
+            counts.area,
+            counts.support,
+            torch.tensor(chance, dtype=torch.int64).view(-1, 2),
+            minimum,
+        )
+
+    @property
+    def iou(self) -> Tensor:
+        """(U, L) float64 in [0, 1], over the data set."""
+        return Counts(self.intersection, self.area, self.support).iou(self.category)
+
+    @property
+    def best(self) -> Tensor:
+        """(U,) int64, the concept with the largest IoU, the first of equals."""
+        return self.iou.argmax(dim=1)
+
+    @property
+    def best_iou(self) -> Tensor:
+        """(U,) float64."""
+        return self.iou.amax(dim=1)
+
+    @property
+    def detectors(self) -> Tensor:
+        """(U,) bool: whether the unit detects its best concept."""
+        return self.best_iou > self.minimum
+
+    @property
+    def dead(self) -> Tensor:
+        """(U,) bool: the unit fires in no image with a label."""
+        return (self.area == 0).all(dim=1)
+
+    @property
+    def unique(self) -> Tensor:
+        """Concepts that have a detector, int64 ascending."""
+        return self.best[self.detectors].unique()
+
+    def level(self) -> tuple[int, int]:
+        """The number of detectors and of unique detectors."""
+        return int(self.detectors.sum()), len(self.unique)
+
+    def by_category(self) -> dict[str, tuple[int, int]]:
+        """The number of detectors and of unique detectors of each category."""
+        every, unique = (self.category[c].bincount(minlength=len(self.categories)) for c in self._detected())
+        return {name: (int(every[k]), int(unique[k])) for k, name in enumerate(self.categories)}
+
+    def _detected(self) -> tuple[Tensor, Tensor]:
+        return self.best[self.detectors], self.unique
+
+    def scalars(self) -> dict[str, float]:
+        detectors, unique = self.level()
+        values: dict[str, float] = {
+            "detectors": detectors,
+            "unique_detectors": unique,
+            "dead_units": int(self.dead.sum()),
+        }
+        values["mean_best_iou"] = float(self.best_iou.mean())
+        for name, (every, distinct) in self.by_category().items():
+            values |= {f"detectors/{name}": every, f"unique_detectors/{name}": distinct}
+        if len(self.chance):
+            by_chance = self.chance.double().mean(dim=0).tolist()
+            values |= {"detectors_by_chance": by_chance[0], "unique_detectors_by_chance": by_chance[1]}
+        return {name: float(value) for name, value in values.items()}
+
+    def no_support(self) -> tuple[str, ...]:
+        """The concepts without a pixel."""
+        return tuple(name for name, pixels in zip(self.concepts, self.support.tolist(), strict=True) if not pixels)
+
+    def warn(self) -> None:
+        """Warn of what could not be measured."""
+        if missing := self.no_support():
+            named = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
+            warnings.warn(f"no support: {len(missing)} concepts have no pixel in these images: {named}", stacklevel=3)
+        if broken := int(self.thresholds.isnan().sum()):
+            warnings.warn(f"{broken} units of {self.layer} put out NaN or infinity: they are left out", stacklevel=3)

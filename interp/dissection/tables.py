@@ -1,0 +1,94 @@
+"""CSV tables and pictures that other people made: whatever is wrong with one is said with the file's name."""
+
+import csv
+import math
+import re
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import numpy as np
+
+from interp.errors import UserError, unknown
+
+Row = dict[str, str]
+
+
+def read_table(path: Path, columns: tuple[str, ...]) -> list[Row]:
+    """The rows of a CSV file with a header line that names at least `columns`; raises UserError."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            header, rows = reader.fieldnames or (), list(reader)
+    except FileNotFoundError as error:
+        raise UserError(f"no file {path}") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    for column in columns:
+        if column not in header:
+            raise unknown("column", column, header, owner=str(path))
+    for number, row in enumerate(rows, 2):
+        if None in row or None in row.values():
+            raise UserError(f"{path}, row {number}: {'more' if None in row else 'fewer'} cells than the header has")
+    return rows
+
+
+def whole_number(path: Path, row: Row, column: str, least: int = 0) -> int:
+    """The whole number in a cell; raises UserError with the cell's text."""
+    text = row[column].strip()
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < least:
+        raise UserError(f"{path}: {column}={text!r} is no whole number from {least} up, in the row {_short(row)}")
+    return int(text)
+
+
+def real_number(path: Path, row: Row, column: str) -> float:
+    """The number >= 0 in a cell, `1e-05` included; raises UserError with the cell's text."""
+    try:
+        value = float(row[column])
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise UserError(f"{path}: {column}={row[column]!r} is no number from 0 up, in the row {_short(row)}")
+    return value
+
+
+def no_repeats(path: Path, rows: list[Row], column: str) -> None:
+    """Raise UserError where two rows have the same text in `column`."""
+    seen: set[str] = set()
+    for row in rows:
+        if row[column] in seen:
+            raise UserError(f"{path}: {column} {row[column]!r} is there twice")
+        seen.add(row[column])
+
+
+def inside(path: Path, folder: Path, name: str) -> Path:
+    """The file `name` of `folder`, named in the table `path`; raises UserError if it is elsewhere or missing."""
+    parts = PurePosixPath(name).parts
+    if not name or "\0" in name or name.startswith("/") or ".." in parts or PureWindowsPath(name).drive:
+        raise UserError(f"{path} names the file {name!r}, which is not inside {folder}")
+    if not (folder / name).is_file():
+        raise UserError(f"no file {folder / name}, which {path} names")
+    return folder / name
+
+
+def read_picture(path: Path, height: int | None = None, width: int | None = None, modes: tuple[str, ...] = ("RGB",)):
+    """A picture file as uint8 (or its own integers) (H, W, 3) or (H, W), of the stated size if one is.
+
+    The size is compared before anything is decoded. It is converted to `modes[0]` if it has none of the `modes` and
+    this is RGB alone; other disagreement, damage and missing files raise UserError.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            if height is not None and image.size != (width, height):
+                raise UserError(f"{path} has {image.size[1]} x {image.size[0]} pixels; {height} x {width} are stated")
+            if image.mode not in modes and modes != ("RGB",):
+                raise UserError(f"{path} is a picture of mode {image.mode}; labels want {' or '.join(modes)}")
+            return np.array(image if image.mode in modes else image.convert("RGB"))
+    except UserError:
+        raise
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UserError(f"cannot read the picture {path}: {error}") from error
+
+
+def _short(row: Row) -> str:
+    return ",".join(row.values())[:80]
