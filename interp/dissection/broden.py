@@ -4,12 +4,22 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as transforms
 
 from interp.dissection.concepts import NONE, Concepts, Labels
-from interp.dissection.tables import Row, inside, no_repeats, read_picture, read_table, real_number, whole_number
+from interp.dissection.tables import (
+    Row,
+    inside,
+    no_repeats,
+    read_picture,
+    read_table,
+    real_number,
+    resize,
+    to_image,
+    whole_number,
+)
 from interp.errors import UserError, unknown
 
 MOST_PIXELS = 2**27  # of a picture: more is a damaged table or a bomb
@@ -54,34 +64,30 @@ class Broden:
     def image(self, index: int) -> Tensor:
         """Image `index`: float32 (3, H, W) in [0, 1]; raises UserError for a damaged file."""
         entry = self._entries[index]
-        image = torch.from_numpy(read_picture(entry.image, *entry.size)).permute(2, 0, 1)
-        if self.size is not None:
-            image = transforms.resize(image, [self.size, self.size], antialias=True)
-        return image.float() / 255
+        image = to_image(read_picture(entry.image, *entry.size))
+        return image if self.size is None else resize(image, self.size, self.size, smooth=True)
 
     def labels(self, index: int) -> Labels:
         """Labels of image `index`, at the resolution that index.csv states; raises UserError for a damaged file."""
         entry = self._entries[index]
-        whole = torch.tensor(entry.whole, dtype=torch.int32).view(-1, 1, 1).expand(-1, *entry.label_size)
-        maps = torch.cat([self._plane(path, *entry.label_size) for path in entry.planes] + [whole])
-        present = torch.zeros(len(self.concepts) + 1, dtype=torch.bool)
-        present[maps.flatten().long()] = True  # NONE is the last
-        labelled = torch.zeros(len(self.categories), dtype=torch.bool)
-        labelled[torch.tensor(self.concepts.category)[present[:-1]]] = True
-        return Labels(maps, labelled)
+        planes = [self._plane(path, *entry.label_size) for path in entry.planes]
+        maps = np.stack(planes + [np.full(entry.label_size, concept, np.int32) for concept in entry.whole])
+        present = np.bincount(maps.ravel() + 1, minlength=len(self.concepts) + 1)[1:] > 0
+        labelled = np.isin(np.arange(len(self.categories)), np.array(self.concepts.category)[present])
+        return Labels(torch.from_numpy(maps), torch.from_numpy(labelled))
 
-    def _plane(self, path: Path, height: int, width: int) -> Tensor:
-        """A label map (1, h, w) int32 of concepts."""
-        picture = torch.from_numpy(read_picture(path, height, width, modes=("RGB", "RGBA"))).int()
+    def _plane(self, path: Path, height: int, width: int) -> np.ndarray:
+        """A label map (h, w) int32 of concepts."""
+        picture = read_picture(path, height, width, modes=("RGB", "RGBA")).astype(np.int32)
         numbers = picture[..., 0] + 256 * picture[..., 1]
         if picture[..., 2].any():
             raise UserError(f"{path} is no label map: its blue channel is not 0")
         # the table has an end, the numbers of a damaged file need not heed it
-        concepts = self._concept_of[numbers.clamp_max(len(self._concept_of) - 1).long()]
+        concepts = self._concept_of[np.minimum(numbers, len(self._concept_of) - 1)]
         if (concepts < NONE).any():
             number = int(numbers[concepts < NONE][0])
             raise UserError(f"{path} holds the number {number}, which is no label of {', '.join(self.categories)}")
-        return concepts[None]
+        return concepts
 
     def _categories(self, chosen: tuple[str, ...] | None) -> tuple[str, ...]:
         path = self.root / "category.csv"
@@ -98,7 +104,7 @@ class Broden:
             raise UserError(f"{path} names no category")
         return tuple(name for name in names if chosen is None or name in chosen)
 
-    def _concepts(self) -> tuple[Concepts, Tensor]:
+    def _concepts(self) -> tuple[Concepts, np.ndarray]:
         """The concepts in the order of label.csv, and from number to concept: int32, NONE for 0, -9 for unknown."""
         path = self.root / "label.csv"
         rows = read_table(path, ("number", "name"))
@@ -107,9 +113,9 @@ class Broden:
         names = {whole_number(path, row, "number", least=1): row["name"] for row in rows}
         primary = self._primary(names)
         numbers = [number for number in names if number in primary]
-        concept_of = torch.full((max(numbers, default=0) + 2,), -9, dtype=torch.int32)
+        concept_of = np.full(max(numbers, default=0) + 2, -9, np.int32)
         concept_of[0] = NONE
-        concept_of[numbers] = torch.arange(len(numbers), dtype=torch.int32)
+        concept_of[numbers] = range(len(numbers))
         category = tuple(primary[number] for number in numbers)
         return Concepts(tuple(names[number] for number in numbers), self.categories, category), concept_of
 
@@ -167,8 +173,7 @@ class Broden:
         number = int(token) if re.fullmatch("[0-9]{1,9}", token) else -1
         concept = int(self._concept_of[number]) if 0 < number < len(self._concept_of) else -9
         if concept < 0:
-            what = (
-                "is neither a number nor a PNG file" if number < 0 else f"is no label of {', '.join(self.categories)}"
-            )
+            known = ", ".join(self.categories)
+            what = f"is no label of {known}" if number >= 0 else "is neither a number nor a PNG file"
             raise UserError(f"{self._index}: {token!r} {what}, for the image {row['image']}")
         return concept

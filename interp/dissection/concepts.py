@@ -39,7 +39,10 @@ class Labels:
 class ConceptData(Protocol):
     """Images and labels, read separately: the images for the network, the labels for the count."""
 
-    concepts: Concepts
+    @property
+    def concepts(self) -> Concepts:
+        """What the labels are called."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -178,8 +178,8 @@ def dissect(
     seen = observe(net, data, layers, thresholds=thresholds, quantile=quantile, batch_size=batch_size, view=view)
     limits = {name: one.thresholds() for name, one in seen.items()}
     parts: list[ConceptData] = [data, *(shuffled_labels(data, seed + number) for number in range(shuffles))]
-    options = {"batch_size": batch_size, "device": _exact(_device(net))}
-    counts, *chance = (tally(seen, part, limits, **options) for part in parts)
+    device = _exact(_device(net))
+    counts, *chance = (tally(seen, part, limits, batch_size=batch_size, device=device) for part in parts)
     found = {}
     for name, limit in limits.items():
         by_chance = [Dissection.of(name, data.concepts, limit, c[name], minimum).level() for c in chance]

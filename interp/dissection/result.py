@@ -95,12 +95,8 @@ class Dissection(Result):
 
     def scalars(self) -> dict[str, float]:
         detectors, unique = self.level()
-        values: dict[str, float] = {
-            "detectors": detectors,
-            "unique_detectors": unique,
-            "dead_units": int(self.dead.sum()),
-        }
-        values["mean_best_iou"] = float(self.best_iou.mean())
+        values: dict[str, float] = {"detectors": detectors, "unique_detectors": unique}
+        values |= {"dead_units": int(self.dead.sum()), "mean_best_iou": float(self.best_iou.mean())}
         for name, (every, distinct) in self.by_category().items():
             values |= {f"detectors/{name}": every, f"unique_detectors/{name}": distinct}
         if len(self.chance):

@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as transforms
 
 from interp.dissection.concepts import NONE, VOID, Concepts, Labels
-from interp.dissection.tables import read_picture
+from interp.dissection.tables import read_picture, resize, to_image
 from interp.errors import UserError
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -63,8 +61,7 @@ class Segmentation:
         picture = self.pairs[index][0]
         if not isinstance(picture, np.ndarray):
             picture = np.array(picture.convert("RGB"))
-        image = torch.from_numpy(picture).permute(2, 0, 1)
-        return self._square(image, self.size, InterpolationMode.BILINEAR).float() / 255
+        return _square(to_image(picture), self.size, smooth=True)
 
     def labels(self, index: int) -> Labels:
         """Labels of image `index`: one plane of size / 2; raises UserError for a number without a name."""
@@ -77,16 +74,19 @@ class Segmentation:
         if (given < 0).any() or (concepts < VOID).any():
             number = int(given[(concepts < VOID) | (given < 0)][0])
             raise self._wrong(index, f"holds the number {number}, which has no name")
-        maps = self._square(concepts[None], max(1, self.size // 2), InterpolationMode.NEAREST)
+        maps = _square(concepts[None], max(1, self.size // 2), smooth=False)
         return Labels(maps, torch.ones(1, dtype=torch.bool))
 
     def _wrong(self, index: int, what: str) -> UserError:
         return UserError(f"the mask {self.files[index] if self.files else f'of pair {index}'} {what}")
 
-    def _square(self, picture: Tensor, size: int, interpolation: InterpolationMode) -> Tensor:
-        """`picture` (C, H, W) resized until its shorter side has `size` pixels, cropped at the centre."""
-        smooth = interpolation != InterpolationMode.NEAREST
-        return transforms.center_crop(transforms.resize(picture, [size], interpolation, antialias=smooth), [size, size])
+
+def _square(picture: Tensor, size: int, *, smooth: bool) -> Tensor:
+    """`picture` (C, H, W) resized until its shorter side has `size` pixels, cropped at the centre."""
+    height, width = picture.shape[1:]
+    down, across = (max(size, round(side * size / min(height, width))) for side in (height, width))
+    top, left = (down - size) // 2, (across - size) // 2
+    return resize(picture, down, across, smooth=smooth)[:, top : top + size, left : left + size]
 
 
 class _Files(Sequence):

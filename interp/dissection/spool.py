@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from tempfile import SpooledTemporaryFile
+from weakref import finalize
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ class Spool:
 
     def __init__(self, memory: int = 2**26) -> None:
         self._file = SpooledTemporaryFile(max_size=memory)  # noqa: SIM115 (lives as long as this object)
+        finalize(self, self._file.close)
         self._batches = 0
 
     def add(self, maps: Maps) -> None:

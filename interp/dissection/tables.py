@@ -6,6 +6,9 @@ import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from interp.errors import UserError, unknown
 
@@ -88,6 +91,18 @@ def read_picture(path: Path, height: int | None = None, width: int | None = None
         raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(f"cannot read the picture {path}: {error}") from error
+
+
+def to_image(picture: np.ndarray) -> Tensor:
+    """A picture uint8 (H, W, 3) as an image float32 (3, H, W) in [0, 1]."""
+    # in NumPy: torch would wake its threads for each small picture
+    return torch.from_numpy(picture.transpose(2, 0, 1).astype(np.float32) / np.float32(255))
+
+
+def resize(maps: Tensor, height: int, width: int, *, smooth: bool) -> Tensor:
+    """`maps` (C, H, W) at another resolution: bilinear with antialiasing, or nearest."""
+    mode, options = ("bilinear", {"antialias": True}) if smooth else ("nearest-exact", {})
+    return functional.interpolate(maps[None].float(), (height, width), mode=mode, **options)[0].to(maps.dtype)
 
 
 def _short(row: Row) -> str:
