@@ -109,8 +109,10 @@ class LabelBatch:
     """Labels of several images at one resolution."""
 
     images: Tensor  # (B,) int64, places in the batch that they were taken from
-    maps: Tensor  # (B, P, h, w) int64, no concept twice in a pixel
+    maps: Tensor  # (P, B, h, w) int32, no concept twice in a pixel
     labelled: Tensor  # (B, K) bool
+    support: Tensor  # (L,) int64 pixels of each concept
+    void: bool  # whether any pixel is VOID
 
 
 def stack(labels: Iterable[Labels], concepts: Concepts, device: torch.device | str = "cpu") -> Iterator[LabelBatch]:
@@ -122,28 +124,38 @@ def stack(labels: Iterable[Labels], concepts: Concepts, device: torch.device | s
     for place, given in enumerate(labels):
         groups.setdefault(tuple(given.maps.shape[1:]), []).append((place, given))
     for members in groups.values():
-        maps = _same_planes([given.maps for _, given in members]).to(device, torch.int64)
-        if maps.numel() and not VOID <= int(maps.amin()) <= int(maps.amax()) < len(concepts):
-            worst = int(maps.amax()) if maps.amax() >= len(concepts) else int(maps.amin())
-            raise UserError(f"label {worst} in the concept data: there are {len(concepts)} concepts, counted from 0")
+        maps = _same_planes([given.maps for _, given in members]).to(device)
+        least, most = (int(extreme) for extreme in maps.aminmax())
+        if least < VOID or most >= len(concepts):
+            wrong = least if least < VOID else most
+            raise UserError(f"label {wrong} in the concept data: there are {len(concepts)} concepts, counted from 0")
+        support = _areas(maps, len(concepts))
+        if (support > 0).sum(dim=0).amax() > 1:
+            support = _areas(_once_a_pixel(maps), len(concepts))
         labelled = torch.stack([given.labelled for _, given in members]).to(device)
         places = torch.tensor([place for place, _ in members], device=device)
-        yield LabelBatch(places, _once_a_pixel(maps), labelled)
+        yield LabelBatch(places, maps, labelled, support.sum(dim=0), least == VOID)
 
 
 def _same_planes(maps: list[Tensor]) -> Tensor:
-    """Maps (P_i, h, w) stacked to (B, P, h, w) with the largest P (at least 1), filled with NONE."""
+    """Maps (P_i, h, w) stacked to (P, B, h, w) with the largest P (at least 1), filled with NONE (VOID where VOID)."""
     planes = max(1, *(len(m) for m in maps))
-    stacked = maps[0].new_full((len(maps), planes, *maps[0].shape[1:]), NONE)
-    for row, planes_of_one in zip(stacked, maps, strict=True):
-        row[: len(planes_of_one)] = planes_of_one
-        if len(planes_of_one):
-            row[len(planes_of_one) :].masked_fill_(planes_of_one[0] == VOID, VOID)
+    stacked = torch.full((planes, len(maps), *maps[0].shape[1:]), NONE, dtype=torch.int32)
+    for place, given in enumerate(maps):
+        stacked[: len(given), place] = given
+        if 0 < len(given) < planes:
+            stacked[len(given) :, place].masked_fill_(given[0] == VOID, VOID)
     return stacked
 
 
+def _areas(maps: Tensor, concepts: int) -> Tensor:
+    """Pixels (P, L) int64 of each concept in each plane."""
+    counts = [torch.bincount(plane.flatten().clamp_min(NONE) + 1, minlength=concepts + 1)[1:] for plane in maps]
+    return torch.stack(counts)
+
+
 def _once_a_pixel(maps: Tensor) -> Tensor:
-    for plane in range(1, maps.shape[1]):
-        repeated = (maps[:, :plane] == maps[:, plane, None]).any(dim=1) & (maps[:, plane] >= 0)
-        maps[:, plane].masked_fill_(repeated, NONE)
+    for plane in range(1, len(maps)):
+        repeated = (maps[:plane] == maps[plane]).any(dim=0) & (maps[plane] >= 0)
+        maps[plane].masked_fill_(repeated, NONE)
     return maps

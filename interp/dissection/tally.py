@@ -60,22 +60,20 @@ class Counts:
 
 def count(maps: Maps, thresholds: Tensor, labels: LabelBatch, concepts: Concepts) -> Counts:
     """Counts of one batch: `maps` of its images, `thresholds` (U,), the labels of the same images."""
-    zero = Counts.zero(len(thresholds), concepts, labels.maps.device)
-    fires = torch.zeros(len(labels.maps) * len(thresholds), dtype=torch.int64, device=labels.maps.device)
-    both = torch.zeros(len(thresholds) * (len(concepts) + 1), dtype=torch.int64, device=labels.maps.device)
-    flat = labels.maps.transpose(0, 1).reshape(labels.maps.shape[1], -1)
+    units, images, width = len(thresholds), labels.maps.shape[1], len(concepts) + 1
+    fires = torch.zeros(images * units, dtype=torch.int64, device=labels.maps.device)
+    both = torch.zeros(units * width, dtype=torch.int64, device=labels.maps.device)
+    flat = labels.maps.flatten(1)
     for image, unit, pixel in _hits(maps, thresholds, labels.maps.shape[2:]):
-        inside = flat[:, pixel]
-        in_picture = inside[0] != VOID
-        ones = in_picture.long()
-        fires.index_add_(0, image * len(thresholds) + unit, ones)
-        for concept in inside.clamp_min_(-1):
-            both += torch.bincount(unit * (len(concepts) + 1) + concept + 1, minlength=len(both))
-    fires = fires.view(len(labels.maps), -1)
+        if labels.void:
+            inside = flat[0, pixel] != VOID
+            image, unit, pixel = image[inside], unit[inside], pixel[inside]
+        fires += torch.bincount(image * units + unit, minlength=len(fires))
+        concept = flat[:, pixel]  # 0 stands for NONE in what follows
+        both += torch.bincount((unit * width + 1 + concept).flatten(), minlength=len(both))
     # float64 holds these integers exactly, and unlike int64 has a matrix product on every device
-    area = (fires.double().T @ labels.labelled.double()).long()
-    support = torch.bincount(flat.clamp_min(-1).flatten() + 1, minlength=len(concepts) + 1)[1:]
-    return zero.merge(Counts(both.view(len(thresholds), -1)[:, 1:], area, support))
+    area = (fires.view(images, units).double().T @ labels.labelled.double()).long()
+    return Counts(both.view(units, width)[:, 1:], area, labels.support)
 
 
 def _hits(maps: Maps, thresholds: Tensor, size: torch.Size) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

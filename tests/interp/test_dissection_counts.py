@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from interp.dissection import Broden, Concepts, Dissection, Labels, dissect, observe, tally
-from interp.dissection.concepts import NONE, VOID, Chosen, LabelBatch, TensorConcepts
+from interp.dissection.concepts import NONE, VOID, Chosen, TensorConcepts, stack
 from interp.dissection.spool import Spool
 from interp.dissection.tally import Counts, Maps, count
 from interp.errors import UserError
@@ -297,7 +297,8 @@ def test_maps_wait_on_disk_beyond_the_memory_given():
 def test_equal_values_do_not_fire_between_them():
     activations = torch.zeros(1, 1, 4, 4)
     activations[0, 0, :2] = 0.1  # T itself, whose interpolation must not exceed it by rounding
-    labels = LabelBatch(torch.tensor([0]), torch.zeros(1, 1, 23, 37, dtype=torch.int64), torch.ones(1, 1).bool())
+    concepts = Concepts(("a",), ("k",), (0,))
+    (labels,) = stack([Labels(torch.zeros(1, 23, 37, dtype=torch.int32), torch.ones(1).bool())], concepts)
     maps = Maps.above(activations, torch.tensor([0.0]))
-    found = count(maps, torch.tensor([0.1]), labels, Concepts(("a",), ("k",), (0,)))
+    found = count(maps, torch.tensor([0.1]), labels, concepts)
     assert found.intersection.item() == found.area.item() == 0 and found.support.item() == 23 * 37

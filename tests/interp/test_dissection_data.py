@@ -207,7 +207,9 @@ def test_labels_are_stacked_by_size_with_each_concept_once_a_pixel():
     given = [labels([[0, 1]], [[0, 0]], [[0, 1]]), labels([[1]]), labels([[1, VOID]])]
     wide, narrow = stack(given, CONCEPTS)
     assert wide.images.tolist() == [0, 2] and narrow.images.tolist() == [1]
-    assert wide.maps.tolist() == [[[[0, 1]], [[NONE, 0]], [[NONE, NONE]]], [[[1, VOID]], *[[[NONE, VOID]]] * 2]]
+    planes = [[[[0, 1]], [[NONE, 0]], [[NONE, NONE]]], [[[1, VOID]], *[[[NONE, VOID]]] * 2]]
+    assert wide.maps.transpose(0, 1).tolist() == planes and wide.void and not narrow.void
+    assert wide.support.tolist() == [2, 2] and narrow.support.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("label", [2, -3])
