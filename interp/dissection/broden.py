@@ -72,19 +72,19 @@ class Broden:
         entry = self._entries[index]
         planes = [self._plane(path, *entry.label_size) for path in entry.planes]
         maps = np.stack(planes + [np.full(entry.label_size, concept, np.int32) for concept in entry.whole])
-        present = np.bincount(maps.ravel() + 1, minlength=len(self.concepts) + 1)[1:] > 0
-        labelled = np.isin(np.arange(len(self.categories)), np.array(self.concepts.category)[present])
+        present = np.zeros(len(self.concepts) + 1, bool)
+        present[maps] = True  # NONE is the last
+        labelled = np.isin(np.arange(len(self.categories)), np.array(self.concepts.category)[present[:-1]])
         return Labels(torch.from_numpy(maps), torch.from_numpy(labelled))
 
     def _plane(self, path: Path, height: int, width: int) -> np.ndarray:
         """A label map (h, w) int32 of concepts."""
-        picture = read_picture(path, height, width, modes=("RGB", "RGBA")).astype(np.int32)
-        numbers = picture[..., 0] + 256 * picture[..., 1]
+        picture = read_picture(path, height, width, modes=("RGB", "RGBA"))
+        numbers = picture[..., 0] + 256 * picture[..., 1].astype(np.uint16)  # uint8 would overflow
         if picture[..., 2].any():
             raise UserError(f"{path} is no label map: its blue channel is not 0")
-        # the table has an end, the numbers of a damaged file need not heed it
-        concepts = self._concept_of[np.minimum(numbers, len(self._concept_of) - 1)]
-        if (concepts < NONE).any():
+        concepts = self._concept_of[numbers]
+        if concepts.min() < NONE:
             number = int(numbers[concepts < NONE][0])
             raise UserError(f"{path} holds the number {number}, which is no label of {', '.join(self.categories)}")
         return concepts
@@ -111,9 +111,11 @@ class Broden:
         no_repeats(path, rows, "number")
         no_repeats(path, rows, "name")
         names = {whole_number(path, row, "number", least=1): row["name"] for row in rows}
+        if max(names, default=0) >= 2**16:
+            raise UserError(f"{path}: number {max(names)} does not fit a label map, which ends at {2**16 - 1}")
         primary = self._primary(names)
         numbers = [number for number in names if number in primary]
-        concept_of = np.full(max(numbers, default=0) + 2, -9, np.int32)
+        concept_of = np.full(2**16, -9, np.int32)
         concept_of[0] = NONE
         concept_of[numbers] = range(len(numbers))
         category = tuple(primary[number] for number in numbers)

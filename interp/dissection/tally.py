@@ -88,11 +88,11 @@ def _hits(maps: Maps, thresholds: Tensor, size: torch.Size) -> Iterator[tuple[Te
     for part in torch.arange(len(maps.unit), device=maps.unit.device).split(max(1, BLOCK // (height * width))):
         chosen = maps.where(part)
         limit = thresholds[chosen.unit].to(down.dtype)
-        rows = down @ chosen.values.to(down.dtype)
-        pair, y = (rows.amax(dim=2) > limit[:, None]).nonzero(as_tuple=True)
-        row, x = (rows[pair, y] @ across.T > limit[pair, None]).nonzero(as_tuple=True)
-        pair, y = pair[row], y[row]
-        yield chosen.image[pair], chosen.unit[pair], (chosen.image[pair] * height + y) * width + x
+        rows = chosen.values.to(down.dtype).transpose(1, 2) @ down.T  # (n, w, height)
+        pair, y = (rows.amax(dim=1) > limit[:, None]).nonzero(as_tuple=True)
+        row, x = (rows[pair, :, y] @ across.T > limit[pair, None]).nonzero(as_tuple=True)
+        image, unit = chosen.image[pair], chosen.unit[pair]
+        yield image[row], unit[row], ((image * height + y) * width)[row] + x
 
 
 def _weights(size: int, out: int, like: Tensor) -> Tensor:

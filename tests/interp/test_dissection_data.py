@@ -65,6 +65,7 @@ def edit(folder, file, old, new):
         ("label.csv", "7,ball", "3,ball", "label.csv: number '3' is there twice"),
         ("label.csv", "7,ball", "7,gold", "label.csv: name 'gold' is there twice"),
         ("label.csv", "7,ball", "-7,ball", "label.csv: number='-7' is no whole number from 1 up"),
+        ("label.csv", "7,ball", "70000,ball", "label.csv: number 70000 does not fit a label map"),
         ("label.csv", "number,name", "number,title", "no column 'name' in .*label.csv"),
         ("c_object.csv", "1e-05", "nan", "c_object.csv: coverage='nan' is no number from 0 up"),
         ("c_object.csv", "2,7,ball", "2,8,ball", "c_object.csv: number 8 is not in .*label.csv"),
