@@ -17,7 +17,7 @@ from interp.dissection.quantile import BinnedValues, Known, Quantile, TopValues
 from interp.dissection.result import Dissection
 from interp.dissection.spool import Spool
 from interp.dissection.tally import Counts, Maps, count
-from interp.errors import UserError
+from interp.errors import UserError, unknown
 from interp.layers import capture
 
 View = Callable[[dict[str, Tensor]], dict[str, Tensor]]
@@ -43,6 +43,11 @@ class Observed:
             activations = activations.masked_fill(bad, torch.finfo(activations.dtype).min)
         self.quantile.add(activations.transpose(0, 1).flatten(1))
         self.maps.add(Maps.above(activations, self.quantile.bound().to(activations.device)))
+
+    def merge(self, quantile: Quantile, broken: Tensor) -> None:
+        """Take in what another process found in its share; its maps stay with it."""
+        self.quantile.merge(quantile)
+        self.broken |= broken.to(self.broken.device)
 
     def thresholds(self) -> Tensor:
         """(U,) float32 on the CPU, NaN for a broken unit, which therefore never fires."""
@@ -76,7 +81,7 @@ def observe(
         activations = capture(net, images, names, batch_size)
         for name, values in (view(activations) if view else activations).items():
             if name not in observed:
-                known = thresholds[name].to(device) if thresholds is not None else None
+                known = _known(thresholds, name, values)
                 observed[name] = _start(name, values, known, quantile, total or len(data))
             _check(name, values, observed[name])
             observed[name].add(values.float())
@@ -105,6 +110,16 @@ def _images(data: ConceptData, indices: range) -> Tensor:
             shapes = f"{tuple(images[0].shape)} and {tuple(image.shape)}"
             raise UserError(f"images of several sizes, {shapes}: set the reader's `size`")
     return torch.stack(images)
+
+
+def _known(thresholds: Mapping[str, Tensor] | None, name: str, values: Tensor) -> Tensor | None:
+    if thresholds is None:
+        return None
+    if name not in thresholds:
+        raise unknown("layer", name, thresholds, owner="the thresholds given")
+    if thresholds[name].shape != values.shape[1:2]:
+        raise UserError(f"{len(thresholds[name])} thresholds for the {values.shape[1]} units of {name}")
+    return thresholds[name].to(values.device)
 
 
 def _start(name: str, values: Tensor, known: Tensor | None, quantile: float, images: int) -> Observed:

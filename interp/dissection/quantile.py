@@ -4,7 +4,7 @@ T = the (m + 1)-th largest of n values, m = floor(quantile n), without interpola
 """
 
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -27,6 +27,10 @@ class Quantile(Protocol):
         """(U,) float32."""
         ...
 
+    def merge(self, other: Any) -> None:
+        """Take in what another of the same kind has seen in another part of the stream."""
+        ...
+
 
 class Known:
     """Thresholds that were found before, such as those of the undisturbed images."""
@@ -41,6 +45,9 @@ class Known:
         return self._thresholds
 
     thresholds = bound
+
+    def merge(self, other: "Known") -> None:
+        pass
 
 
 class TopValues:
@@ -84,10 +91,11 @@ class TopValues:
         return self._largest[:, -1]
 
     def merge(self, other: "TopValues") -> None:
-        """Take in the values that `other` has seen in another part of the stream."""
+        self._sort()
         other._sort()
-        self.seen += other.seen - other._largest.shape[1]
-        self.add(other._largest)
+        self.seen += other.seen
+        self._waiting = [other._largest.to(self._largest.device)]
+        self._sort()
 
 
 class BinnedValues:
@@ -115,7 +123,6 @@ class BinnedValues:
         self.counts.view(-1).index_add_(0, flat.flatten(), torch.ones_like(flat).flatten())
 
     def merge(self, other: "BinnedValues") -> None:
-        """Take in the values that `other` has seen in another part of the stream."""
         self.counts = self.counts + other.counts.to(self.counts.device)
 
     def bound(self) -> Tensor:

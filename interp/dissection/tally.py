@@ -58,6 +58,12 @@ class Counts:
         return self.intersection.double() / union.clamp_min(1)
 
 
+def masks(activations: Tensor, thresholds: Tensor, height: int, width: int) -> Tensor:
+    """Where each unit fires, to look at: (B, U, height, width) bool from `activations` (B, U, h, w) of a few images."""
+    down, across = (_weights(n, o, activations) for n, o in zip(activations.shape[2:], (height, width), strict=True))
+    return down @ activations.to(down.dtype) @ across.T > thresholds.to(down)[:, None, None]
+
+
 def count(maps: Maps, thresholds: Tensor, labels: LabelBatch, concepts: Concepts) -> Counts:
     """Counts of one batch: `maps` of its images, `thresholds` (U,), the labels of the same images."""
     units, images, width = len(thresholds), labels.maps.shape[1], len(concepts) + 1

@@ -1,4 +1,4 @@
-"""Network dissection against the float64 oracle, brute force, planted detectors, chance, and awkward input."""
+"""Network dissection against the float64 oracle, brute force, planted detectors and chance."""
 
 import warnings
 
@@ -7,25 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from interp.dissection import Broden, Concepts, Dissection, Labels, dissect, observe, tally
-from interp.dissection.concepts import NONE, VOID, Chosen, TensorConcepts, stack
-from interp.dissection.spool import Spool
-from interp.dissection.tally import Counts, Maps, count
-from interp.errors import UserError
+from interp.dissection import Broden, Concepts, Dissection, dissect, observe, tally
+from interp.dissection.concepts import NONE, VOID, Chosen, TensorConcepts
+from interp.dissection.tally import Counts, masks
 from tests.conftest import SHARED, identical
+from tests.interp.concept_data import Channels, Ragged, random_data
 
 REFERENCE = SHARED / "data" / "dissection"
-
-
-class Channels(nn.Module):
-    """A network whose layer `units` puts out the image's own channels, averaged over `pool` x `pool` pixels."""
-
-    def __init__(self, pool: int = 1) -> None:
-        super().__init__()
-        self.units = nn.AvgPool2d(pool)
-
-    def forward(self, images):
-        return self.units(images).mean(dim=(2, 3))
 
 
 class Recorded(nn.Module):
@@ -69,18 +57,6 @@ def test_complete_table_of_the_oracle_to_the_last_integer(broden):
     assert not elsewhere.any() and found.level() == (45, 8)
 
 
-def random_data(images=11, concepts=4, planes=2, side=8, channels=5, seed=0):
-    """Images of noise with label maps of noise: two categories, one of which not every image is labelled for."""
-    generator = torch.Generator().manual_seed(seed)
-    maps = torch.randint(-1, concepts, (images, planes, side, side), generator=generator)
-    maps[torch.rand(maps.shape, generator=generator) < 0.05] = NONE
-    labelled = torch.ones(images, 2, dtype=torch.bool)
-    labelled[::3, 1] = False
-    maps[(maps >= 2) & ~labelled[:, 1, None, None, None]] = NONE
-    names = Concepts(tuple("abcdefgh"[:concepts]), ("first", "second"), tuple(int(c >= 2) for c in range(concepts)))
-    return TensorConcepts(torch.rand(images, channels, 6, 6, generator=generator), maps, labelled, names)
-
-
 def brute_force(data, quantile, pool):
     """Thresholds, intersection, area and support, by torch's own interpolation and loops."""
     images = torch.stack([data.image(i) for i in range(len(data))])
@@ -114,23 +90,6 @@ def test_counts_are_those_of_brute_force(quantile, pool, seed):
     assert torch.equal(found.iou, counts.intersection / union.double())
 
 
-class Ragged:
-    """Concept data whose label maps have sizes and numbers of planes of their own."""
-
-    def __init__(self, data):
-        self.data, self.concepts = data, data.concepts
-
-    def __len__(self):
-        return len(self.data)
-
-    def image(self, index):
-        return self.data.image(index)
-
-    def labels(self, index):
-        given = self.data.labels(index)
-        return Labels(given.maps[: index % 3, : 5 + index % 2], given.labelled)
-
-
 def test_label_maps_of_several_sizes_and_without_planes():
     data = Ragged(random_data())
     found = dissect(Channels(2), data, ["units"], quantile=0.1, batch_size=5)["units"]
@@ -146,7 +105,7 @@ def test_processes_merge_to_the_bits_of_one(sizes):
     parts = [Chosen(data, part.tolist()) for part in torch.randperm(len(data)).split(sizes)]
     seen = [observe(Channels(), part, ["units"], batch_size=2, **options)["units"] for part in parts]
     for other in seen[1:]:
-        seen[0].quantile.merge(other.quantile)
+        seen[0].merge(other.quantile, other.broken)
     limits = seen[0].thresholds()
     assert torch.equal(limits, whole.thresholds())
     merged = Counts.zero(len(limits), data.concepts)
@@ -226,79 +185,8 @@ def test_result_has_finite_scalars_and_survives_its_files(coloured, tmp_path):
     assert identical(vars(Dissection.load(tmp_path)), vars(found))
 
 
-def test_known_thresholds_are_used_as_they_are():
+def test_masks_to_look_at_are_those_that_were_counted():
     data = random_data()
-    clean = dissect(Channels(), data, ["units"], quantile=0.05)["units"]
-    brighter = TensorConcepts((data.images + 0.2).clamp_max(1), data.maps, data.labelled, data.concepts)
-    found = dissect(Channels(), brighter, ["units"], thresholds={"units": clean.thresholds})["units"]
-    assert torch.equal(found.thresholds, clean.thresholds) and found.area.sum() > 2 * clean.area.sum()
-
-
-def test_broken_and_dead_units_and_absent_concepts_leave_the_rest_alone():
-    data = random_data(concepts=4)
-    data.images[:, 2] = 0.5
-    sound = dissect(Channels(), data, ["units"], quantile=0.05)["units"]
-    data.images[3, 0, 0, 0], data.images[4, 1, 2, 2] = torch.nan, torch.inf
-    concepts = Concepts((*data.concepts.names, "unseen"), data.concepts.categories, (*data.concepts.category, 0))
-    data = TensorConcepts(data.images, data.maps, data.labelled, concepts)
-    with pytest.warns(UserWarning) as caught:
-        found = dissect(Channels(), data, ["units"], quantile=0.05)["units"]
-    text = " ".join(str(w.message) for w in caught)
-    assert (
-        "2 units of units put out NaN or infinity" in text and "1 concepts have no pixel in these images: uns" in text
-    )
-    assert found.thresholds.isnan().tolist() == [True, True, False, False, False]
-    assert not found.iou[:3].any() and found.dead.tolist() == [True] * 3 + [False] * 2
-    assert torch.equal(found.iou[3:, :4], sound.iou[3:]) and found.no_support() == ("unseen",)
-    assert all(np.isfinite(value) for value in found.scalars().values())
-
-
-def test_too_few_positions_are_said():
-    with pytest.warns(UserWarning, match="72 positions are too few for quantile=0.005: no unit of units fires"):
-        found = dissect(Channels(), random_data(images=2, concepts=2), ["units"])["units"]
-    assert found.dead.all() and not found.detectors.any()
-
-
-def test_what_cannot_be_dissected_is_named():
-    data = random_data()
-    net = nn.Sequential(nn.Flatten(), nn.Linear(180, 3))
-    with pytest.raises(UserError, match=r"'1' cannot be dissected: its output is \(11, 3\)"):
-        dissect(net, data, ["1"])
-    with pytest.raises(UserError, match="did you mean 'units'"):
-        dissect(Channels(), data, ["unit"])
-    with pytest.raises(UserError, match="hold no images"):
-        dissect(Channels(), Chosen(data, []), ["units"])
-    with pytest.raises(UserError, match="quantile=5"):
-        dissect(Channels(), data, ["units"], quantile=5)
-
-
-class TwoSizes(Ragged):
-    """Concept data with one image of another size."""
-
-    def image(self, index):
-        return self.data.image(index)[:, : 6 - index % 2]
-
-
-@pytest.mark.parametrize("batch_size", [1, 4])
-def test_images_of_several_sizes_are_refused(batch_size):
-    with pytest.raises(UserError, match="set the reader's `size`"):
-        dissect(Channels(), TwoSizes(random_data()), ["units"], quantile=0.05, batch_size=batch_size)
-
-
-def test_maps_wait_on_disk_beyond_the_memory_given():
-    spool = Spool(memory=100)
-    batches = [Maps.above(torch.rand(4, 3, 2, 2), torch.full((3,), 0.5)) for _ in range(5)]
-    for number, batch in enumerate(batches):
-        spool.add(batch)
-        assert identical([vars(b) for b in spool], [vars(b) for b in batches[: number + 1]])
-    assert spool._file._rolled and len(spool) == 5
-
-
-def test_equal_values_do_not_fire_between_them():
-    activations = torch.zeros(1, 1, 4, 4)
-    activations[0, 0, :2] = 0.1  # T itself, whose interpolation must not exceed it by rounding
-    concepts = Concepts(("a",), ("k",), (0,))
-    (labels,) = stack([Labels(torch.zeros(1, 23, 37, dtype=torch.int32), torch.ones(1).bool())], concepts)
-    maps = Maps.above(activations, torch.tensor([0.0]))
-    found = count(maps, torch.tensor([0.1]), labels, concepts)
-    assert found.intersection.item() == found.area.item() == 0 and found.support.item() == 23 * 37
+    found = dissect(Channels(2), data, ["units"], quantile=0.1)["units"]
+    seen = masks(nn.functional.avg_pool2d(data.images, 2), found.thresholds, 8, 8)
+    assert seen.shape == (11, 5, 8, 8) and torch.equal(seen.sum(dim=(0, 2, 3)), found.area[:, 0])

@@ -17,7 +17,7 @@ from interp.dissection.rotation import (
 )
 from interp.errors import UserError
 from tests.conftest import identical
-from tests.interp.test_dissection_counts import Channels, random_data
+from tests.interp.concept_data import Channels, random_data
 
 close = {"rtol": 0, "atol": 1e-10}
 
