@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from interp.dissection.concepts import Labels
+from interp.dissection.concepts import ConceptData, Labels
 from interp.errors import UserError
+from interp.layers import capture
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,23 @@ def _leading(rows: Tensor) -> tuple[Tensor, float]:
     values, vectors = torch.linalg.eigh(rows.T @ rows if tall else rows @ rows.T)
     leading = vectors[:, -1] if tall else rows.T @ vectors[:, -1]
     return (leading / leading.norm().clamp_min(1e-300)).abs(), float(values[-1] / values.sum().clamp_min(1e-300))
+
+
+@torch.no_grad()
+def concept_rows(net: nn.Module, data: ConceptData, layer: str, batch_size: int = 64) -> tuple[Tensor, Tensor]:
+    """Activations (N, U) of every position of every image, and which concepts lie there, (N, L) bool, on the CPU.
+
+    For a probe: it holds all of them in memory.
+    """
+    rows, present = [], []
+    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    for indices in torch.arange(len(data)).split(batch_size):
+        images = torch.stack([data.image(index) for index in indices.tolist()]).to(device)
+        values = capture(net, images, [layer], batch_size)[layer].float().cpu()
+        rows.append(values.permute(0, 2, 3, 1).flatten(0, 2))
+        grid = values.shape[2:]
+        present += [concept_positions(data.labels(index), len(data.concepts), *grid) for index in indices.tolist()]
+    return torch.cat(rows), torch.cat(present)
 
 
 def concept_positions(labels: Labels, concepts: int, height: int, width: int) -> Tensor:

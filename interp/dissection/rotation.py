@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from interp.dissection.concepts import ConceptData
-from interp.dissection.dissect import dissect
+from interp.dissection.stream import dissect
 from interp.errors import UserError
 from interp.layers import capture
 from interp.result import Result

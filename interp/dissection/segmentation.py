@@ -57,25 +57,31 @@ class Segmentation:
         return len(self.pairs)
 
     def image(self, index: int) -> Tensor:
-        """Image `index`: float32 (3, size, size) in [0, 1]."""
-        picture = self.pairs[index][0]
-        if not isinstance(picture, np.ndarray):
-            picture = np.array(picture.convert("RGB"))
-        return _square(to_image(picture), self.size, smooth=True)
+        """Image `index`: float32 (3, size, size) in [0, 1]; raises UserError for a damaged file."""
+        return _square(to_image(self._pair(index)[0]), self.size, smooth=True)
 
     def labels(self, index: int) -> Labels:
         """Labels of image `index`: one plane of size / 2; raises UserError for a number without a name."""
-        image, mask = self.pairs[index]
-        given = torch.from_numpy(np.asarray(mask).astype(np.int64))
-        sides = image.shape[1::-1] if isinstance(image, np.ndarray) else image.size
-        if tuple(given.shape) != (sides[1], sides[0]):
-            raise self._wrong(index, f"has the shape {tuple(given.shape)}, its image {sides[1]} x {sides[0]}")
+        image, mask = self._pair(index)
+        if mask.shape != image.shape[:2]:
+            raise self._wrong(index, f"has the shape {mask.shape}, its image {image.shape[0]} x {image.shape[1]}")
+        given = torch.from_numpy(mask.astype(np.int64))
         concepts = self._concept_of[given.clamp(0, 2**16)]
         if (given < 0).any() or (concepts < VOID).any():
             number = int(given[(concepts < VOID) | (given < 0)][0])
             raise self._wrong(index, f"holds the number {number}, which has no name")
         maps = _square(concepts[None], max(1, self.size // 2), smooth=False)
         return Labels(maps, torch.ones(1, dtype=torch.bool))
+
+    def _pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image uint8 (H, W, 3) and mask (H, W); decodes what PIL has opened only."""
+        try:
+            image, mask = self.pairs[index]
+            return np.array(image if isinstance(image, np.ndarray) else image.convert("RGB")), np.array(mask)
+        except (OSError, ValueError, SyntaxError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise self._wrong(index, f"or its image cannot be read: {error}") from error
 
     def _wrong(self, index: int, what: str) -> UserError:
         return UserError(f"the mask {self.files[index] if self.files else f'of pair {index}'} {what}")

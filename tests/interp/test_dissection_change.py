@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from interp.dissection import Concepts, Dissection
-from interp.dissection.change import change, rank_correlation
+from interp.dissection.changes import change, rank_correlation
 from interp.dissection.tally import Counts
 from interp.errors import UserError
 

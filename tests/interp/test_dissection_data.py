@@ -10,6 +10,7 @@ from PIL import Image
 
 from interp.dissection import Broden, Concepts, Labels, Segmentation, segmentation_folder
 from interp.dissection.concepts import NONE, VOID, Chosen, TensorConcepts, shuffled_labels, stack
+from interp.dissection.segmentation import voc
 from interp.errors import UserError
 from tests.interp.broden_folder import TABLES, make_broden, save_png
 
@@ -195,6 +196,17 @@ def test_pairs_of_pil_pictures_as_torchvision_gives_them():
     data = Segmentation([(Image.new("RGB", (2, 2), "red"), mask)], ["background", "cat"], size=4)
     assert data.labels(0).maps.tolist() == [[[NONE, 0], [VOID, 0]]]
     assert data.image(0)[:, 0, 0].tolist() == [1, 0, 0]
+
+
+def test_damaged_pil_pictures_and_a_missing_voc_are_named(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 2, (64, 64), np.uint8)).save(tmp_path / "mask.png")
+    (tmp_path / "mask.png").write_bytes((tmp_path / "mask.png").read_bytes()[:200])
+    with Image.open(tmp_path / "mask.png") as mask:
+        data = Segmentation([(Image.new("RGB", (64, 64)), mask)], ["background", "cat"], files=["mask.png"])
+        with pytest.raises(UserError, match="mask.png or its image cannot be read"):
+            data.labels(0)
+    with pytest.raises(UserError, match="no VOC 2012 val in "):
+        voc(tmp_path)
 
 
 CONCEPTS = Concepts(("a", "b"), ("k",), (0, 0))

@@ -60,6 +60,16 @@ def test_what_cannot_be_dissected_is_named():
         dissect(Channels(), data, ["units"], quantile=5)
 
 
+def test_thresholds_come_from_a_histogram_where_the_largest_values_take_too_much_memory(monkeypatch):
+    data = random_data(images=40)
+    exact = dissect(Channels(), data, ["units"], quantile=0.1)["units"]
+    monkeypatch.setattr("interp.dissection.stream.MEMORY", 0)
+    found = dissect(Channels(), data, ["units"], quantile=0.1, batch_size=7)["units"]
+    assert (found.thresholds >= exact.thresholds).all()
+    assert (found.thresholds <= exact.thresholds * (1 + 1 / 128)).all()
+    assert (found.area <= exact.area).all() and found.area.sum() > 0.8 * exact.area.sum()
+
+
 def test_thresholds_that_do_not_fit_are_named():
     for thresholds, message in (
         ({"unit": torch.zeros(5)}, "mean 'unit'"),

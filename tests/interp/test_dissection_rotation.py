@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.dissection import Labels, dissect
-from interp.dissection.loadings import concept_loadings, concept_positions, standardise
+from interp.dissection.loadings import concept_loadings, concept_positions, concept_rows, standardise
 from interp.dissection.rotation import (
     AxisAlignment,
     Rotation,
@@ -141,6 +141,14 @@ def test_loadings_without_rows_or_with_nan_are_refused():
         concept_loadings(torch.rand(5, 3), torch.zeros(5).bool())
     with pytest.raises(UserError, match="NaN"):
         concept_loadings(torch.full((5, 3), torch.nan), torch.ones(5).bool())
+
+
+def test_rows_of_a_layer_meet_their_labels():
+    data = random_data()
+    rows, present = concept_rows(Channels(), data, "units", batch_size=4)
+    assert rows.shape == (11 * 36, 5) and present.shape == (11 * 36, 4)
+    assert torch.equal(rows[3 * 36 + 7], data.images[3, :, 1, 1])
+    assert torch.equal(present[3 * 36 :][:36], concept_positions(data.labels(3), 4, 6, 6))
 
 
 def test_positions_take_the_label_at_their_centre():
