@@ -33,7 +33,7 @@ class Labels:
     """The labels of one image, over the same field as the image but at a resolution of their own."""
 
     maps: Tensor  # (P, h, w) int32, concepts 0..L-1, NONE or VOID
-    labelled: Tensor  # (K,) bool: whether anybody looked for this category in this image
+    labelled: Tensor  # (K,) bool: whether anybody looked for this category here, as for each that `maps` show
 
 
 class ConceptData(Protocol):

@@ -1,5 +1,6 @@
 """Network dissection against the float64 oracle, brute force, planted detectors and chance."""
 
+import pickle
 import warnings
 
 import numpy as np
@@ -105,7 +106,8 @@ def test_processes_merge_to_the_bits_of_one(sizes):
     parts = [Chosen(data, part.tolist()) for part in torch.randperm(len(data)).split(sizes)]
     seen = [observe(Channels(), part, ["units"], batch_size=2, **options)["units"] for part in parts]
     for other in seen[1:]:
-        seen[0].merge(other.quantile, other.broken)
+        sent = pickle.dumps((other.quantile, other.broken))
+        seen[0].merge(*pickle.loads(sent))
     limits = seen[0].thresholds()
     assert torch.equal(limits, whole.thresholds())
     merged = Counts.zero(len(limits), data.concepts)
