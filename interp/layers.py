@@ -173,7 +173,9 @@ class _Seen:
     wanted: int
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
-    def note(self, name: str, output: Tensor) -> None:
+    def note(self, name: str, output: object) -> None:
+        if not isinstance(output, Tensor):
+            raise UserError(f"layer {name!r} puts out a {type(output).__name__}, not a tensor")
         self.tensors[name] = output.clone()  # a later ReLU(inplace=True) would rewrite it
         if len(self.tensors) == self.wanted:
             raise _Stop
@@ -187,11 +189,15 @@ def capture(net: nn.Module, images: Tensor, names: Iterable[str], batch_size: in
     an unknown name.
     """
     chosen = {name: find_layer(net, name) for name in names}
-    parts = [_capture_batch(net, batch, chosen) for batch in images.split(batch_size)]
+    parts = [forward_to(net, batch, chosen) for batch in images.split(batch_size)]
     return {name: torch.cat([part[name] for part in parts]) for name in chosen}
 
 
-def _capture_batch(net: nn.Module, images: Tensor, chosen: dict[str, nn.Module]) -> dict[str, Tensor]:
+def forward_to(net: nn.Module, images: Tensor, chosen: dict[str, nn.Module]) -> dict[str, Tensor]:
+    """One forward pass that ends at the deepest of the `chosen` layers; what each put out, with its graph if recorded.
+
+    Raises UserError for layers that do not run.
+    """
     seen = _Seen(len(chosen))
     with _hooked(chosen, seen.note):
         try:

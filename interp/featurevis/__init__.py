@@ -1,0 +1,23 @@
+"""Feature visualisation: canvas x transforms x objectives x render (Olah et al. 2017; Lucid's optvis)."""
+
+from interp.featurevis import objectives, transforms
+from interp.featurevis.canvas import Aligned, Canvas, Fft, Maco, Pixel, colour_matrix
+from interp.featurevis.objectives import Objective
+from interp.featurevis.render import Rendered, evaluate, render
+from interp.featurevis.transforms import Transforms
+
+__all__ = [
+    "Aligned",
+    "Canvas",
+    "Fft",
+    "Maco",
+    "Objective",
+    "Pixel",
+    "Rendered",
+    "Transforms",
+    "colour_matrix",
+    "evaluate",
+    "objectives",
+    "render",
+    "transforms",
+]

@@ -1,0 +1,101 @@
+"""Other gradients for ReLU and max pooling, within a `with` and without a hook on the network."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import inf
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, hardtanh, max_pool2d, relu, relu6
+from torch.overrides import TorchFunctionMode
+
+_RELUS: set[Callable] = {relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
+
+
+class RedirectedRelu(TorchFunctionMode):
+    """Lucid's redirected gradient of every ReLU, ReLU6 and hardtanh: images that start in a dead region get going.
+
+    Where the whole gradient through one would be zero for an image, it passes at inputs outside of the range unless it
+    pushes them further out. Values are as ever.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        bounds = _bounds(func, args, kwargs)
+        if bounds is None or not torch.is_grad_enabled():
+            return func(*args, **kwargs)
+        image = args[0] if args else kwargs["input"]
+        output = _Redirected.apply(image, *bounds)
+        in_place = func.__name__.endswith("_") or any(value is True for value in (*args[1:], *kwargs.values()))
+        return image.copy_(output) if in_place else output
+
+
+def _bounds(func: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[float, float] | None:
+    if func in _RELUS:
+        return 0.0, inf
+    if func is relu6:
+        return 0.0, 6.0
+    if func is hardtanh:
+        given = dict(zip(("min_val", "max_val"), args[1:3], strict=False)) | kwargs
+        return given.get("min_val", -1.0), given.get("max_val", 1.0)
+    return None
+
+
+class _Redirected(torch.autograd.Function):
+    """Clamping whose gradient (of a loss that falls) is redirected where all of an image's would be lost."""
+
+    @staticmethod
+    def forward(ctx, inputs: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(inputs <= low, inputs >= high)
+        return inputs.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):  # type: ignore[override]
+        below, above = ctx.saved_tensors
+        usual = grad.masked_fill(below | above, 0)
+        others = tuple(range(1, grad.ndim))
+        alive = usual.abs().sum(dim=others, keepdim=True) > 0
+        if alive.all():
+            return usual, None, None
+        redirected = grad.masked_fill((below & (grad > 0)) | (above & (grad < 0)), 0)
+        return torch.where(alive, usual, redirected), None, None
+
+
+class SmoothMaxPool(TorchFunctionMode):
+    """Max pooling with the gradient of avg(x^2) / (0.01 + avg|x|) over the same windows (Lucid's MaxSmoothPoolGrad).
+
+    The gradient of the maximum alone gives a grid of noise. It hides behaviour of the model: say so beside the picture.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        output = func(*args, **(kwargs or {}))
+        if func not in (max_pool2d, torch.max_pool2d) or not torch.is_grad_enabled():
+            return output
+        return _smoothed(output, *args, **(kwargs or {}))
+
+
+def _smoothed(output, input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    if return_indices or dilation not in (1, (1, 1)):
+        return output
+    window = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "ceil_mode": ceil_mode}
+    smooth = avg_pool2d(input.square(), **window) / (0.01 + avg_pool2d(input.abs(), **window))
+    return smooth + (output - smooth).detach()
+
+
+@contextmanager
+def frozen(net: nn.Module) -> Iterator[None]:
+    """`net` in eval mode with weights that get no gradients, gradients possible; as before when the block ends."""
+    modes = [(module, module.training) for module in net.modules()]
+    wanted = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    try:
+        net.eval()
+        for parameter in wanted:
+            parameter.requires_grad_(False)
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter in wanted:
+            parameter.requires_grad_(True)

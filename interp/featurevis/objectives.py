@@ -1,0 +1,203 @@
+"""What a picture is to bring about: one number for each image, to be maximised (Lucid's optvis.objectives).
+
+Objectives add, subtract and scale: `channel("layer3", 7) - 0.1 * total_variation()`. Channels and directions may be
+given once or one for each image.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from interp.errors import UserError
+from interp.featurevis.transforms import warp
+
+
+@dataclass(frozen=True)
+class Look:
+    """What objectives see in one step."""
+
+    images: Tensor  # (B, C, H, W) the canvas, without transforms
+    activations: Mapping[str, Tensor]  # by layer (B, C, h, w), of the transformed canvas
+    reference: Mapping[str, Tensor] = field(default_factory=dict)  # the same of each image's reference, if there is one
+    maps: Tensor | None = None  # (B, 2, 3) how the canvas was moved, None for not at all
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One value (B,) for the images of a look, and the layers that it needs to see."""
+
+    name: str
+    layers: frozenset[str]
+    value: Callable[[Look], Tensor]
+
+    def __call__(self, look: Look) -> Tensor:
+        return self.value(look)
+
+    def __add__(self, other: "Objective | float") -> "Objective":
+        if not isinstance(other, Objective):
+            return Objective(f"{self.name} + {other}", self.layers, lambda look: self(look) + other)
+        name, layers = f"{self.name} + {other.name}", self.layers | other.layers
+        return Objective(name, layers, lambda look: self(look) + other(look))
+
+    def __mul__(self, factor: float) -> "Objective":
+        return Objective(f"{factor} * ({self.name})", self.layers, lambda look: self(look) * factor)
+
+    def __neg__(self) -> "Objective":
+        return self * -1.0
+
+    def __sub__(self, other: "Objective | float") -> "Objective":
+        return self + -other
+
+    __radd__, __rmul__ = __add__, __mul__
+
+
+def _at(layer: str, what: str, value: Callable[[Tensor], Tensor]) -> Objective:
+    """The objective that depends on the activations (B, C, h, w) of one layer."""
+    return Objective(f"{what} of {layer}", frozenset([layer]), lambda look: value(look.activations[layer]))
+
+
+def channel(layer: str, channels: int | Sequence[int] | Tensor) -> Objective:
+    """Mean over positions of one channel, or of channel `channels[i]` for image i."""
+    indices = torch.as_tensor(channels).flatten().tolist()
+    return _at(layer, f"channel {_brief(indices)}", lambda a: _chosen(a, indices).mean(dim=(1, 2)))
+
+
+def unit(layer: str, channels: int | Sequence[int] | Tensor, position: tuple[int, int] | None = None) -> Objective:
+    """One channel, or channel `channels[i]` for image i, at `position` (row, column), by default the centre."""
+    indices = torch.as_tensor(channels).flatten().tolist()
+    return _at(layer, f"unit {_brief(indices)}", lambda a: _pick(_chosen(a, indices), position))
+
+
+def direction(layer: str, vectors: Tensor, power: float = 0, position: tuple[int, int] | None = None) -> Objective:
+    """<a, v> * max(0.1, cos)^power, the mean over positions or at `position`; `vectors` (C,) or (B, C).
+
+    With power 0 a dot product; larger powers weigh the angle more than the size of the activations.
+    """
+
+    def value(activations: Tensor) -> Tensor:
+        dot, cosine = _compare(activations, vectors)
+        score = dot * cosine.clamp_min(0.1) ** power if power else dot
+        return score.mean(dim=(1, 2)) if position is None else _pick(score, position)
+
+    return _at(layer, "direction", value)
+
+
+def cosine(layer: str, vectors: Tensor) -> Objective:
+    """Mean over positions of the cosine with `vectors` (C,) or (B, C), in [-1, 1] (Lucent's `direction`)."""
+    return _at(layer, "cosine", lambda a: _compare(a, vectors)[1].mean(dim=(1, 2)))
+
+
+def caricature(layer: str, power: float = 0, cosine_power: float = 0) -> Objective:
+    """d * q^power * max(0.1, cos)^cosine_power with d = <reference, a>, q = max(0.1, d / |a|); needs `reference`.
+
+    Over all channels and positions together. Lucid's caricature for cosine_power 0, whose q is no cosine but |reference|
+    times it.
+    """
+
+    def value(look: Look) -> Tensor:
+        a, r = (of[layer].flatten(1) for of in (look.activations, look.reference))
+        dot, length = (a * r).sum(dim=1), a.norm(dim=1)
+        score = dot * (dot / (length + 1e-6)).clamp_min(0.1) ** power if power else dot
+        cosine = dot / (length * r.norm(dim=1) + 1e-6)
+        return score * cosine.clamp_min(0.1) ** cosine_power if cosine_power else score
+
+    return Objective(f"caricature at {layer}", frozenset([layer]), value)
+
+
+def weighted(layer: str, weights: Tensor) -> Objective:
+    """Sum of activations times `weights` (B, C, h, w), such as attributions, which move with the picture."""
+
+    def value(look: Look) -> Tensor:
+        activations, moved = look.activations[layer], weights
+        if look.maps is not None:
+            moved = warp(weights, look.maps, (activations.shape[-2], activations.shape[-1]))
+        if moved.shape != activations.shape:
+            raise UserError(f"weights {tuple(weights.shape)} do not fit {layer!r}, it is {tuple(activations.shape)}")
+        return (activations * moved).sum(dim=(1, 2, 3))
+
+    return Objective(f"weighted sum of {layer}", frozenset([layer]), value)
+
+
+def distance(layer: str, target: Tensor) -> Objective:
+    """Mean squared difference to the activations `target` (B, C, h, w), to be subtracted: keeps close to an image."""
+    return _at(layer, "distance", lambda a: (a - target).square().mean(dim=(1, 2, 3)))
+
+
+def diversity(layer: str, sets: Tensor | None = None) -> Objective:
+    """How alike the images of a set are in style, to be subtracted (Lucid takes it times 100).
+
+    (1/B) sum over others of the inner product of normalised Gram matrices. `sets` (B,) int64 says which images belong
+    together; by default all.
+    """
+
+    def value(activations: Tensor) -> Tensor:
+        rows = activations.flatten(2)
+        grams = normalize((rows @ rows.transpose(1, 2)).flatten(1), dim=1, eps=1e-10)
+        one_set = torch.zeros(len(grams), dtype=torch.int64) if sets is None else sets
+        together = (one_set[:, None] == one_set).to(grams)
+        others = together - torch.eye(len(grams)).to(grams)
+        return (grams @ grams.T * others).sum(dim=1) / together.sum(dim=1)
+
+    return _at(layer, "diversity", value)
+
+
+def total_variation() -> Objective:
+    """Mean absolute difference of neighbouring pixels, to be subtracted: less of it is smoother."""
+    return _of_images("total variation", lambda x: _mean(x.diff(dim=2).abs()) + _mean(x.diff(dim=3).abs()))
+
+
+def l1(centre: float = 0.5) -> Objective:
+    """Mean absolute difference of the pixels from `centre`, to be subtracted."""
+    return _of_images("L1", lambda x: _mean((x - centre).abs()))
+
+
+def l2(centre: float = 0.5) -> Objective:
+    """Mean squared difference of the pixels from `centre`, to be subtracted."""
+    return _of_images("L2", lambda x: _mean((x - centre).square()))
+
+
+def _of_images(name: str, value: Callable[[Tensor], Tensor]) -> Objective:
+    return Objective(name, frozenset(), lambda look: value(look.images))
+
+
+def _mean(images: Tensor) -> Tensor:
+    return images.flatten(1).mean(dim=1)
+
+
+def _chosen(activations: Tensor, indices: list[int]) -> Tensor:
+    """(B, h, w): of image i channel indices[i]."""
+    images, channels = activations.shape[:2]
+    if len(indices) not in (1, images):
+        raise UserError(f"{len(indices)} channels are given for {images} images: give one, or one for each")
+    if not 0 <= min(indices) <= max(indices) < channels:
+        raise UserError(f"channels {_brief(indices)} are not all in 0 to {channels - 1}")
+    if len(indices) == 1:
+        return activations[:, indices[0]]
+    rows, columns = (torch.tensor(of, device=activations.device) for of in (range(images), indices))
+    return activations[rows, columns]
+
+
+def _pick(maps: Tensor, position: tuple[int, int] | None) -> Tensor:
+    """(B,): maps (B, h, w) at a position."""
+    height, width = maps.shape[1:]
+    row, column = position or (height // 2, width // 2)
+    if not (0 <= row < height and 0 <= column < width):
+        raise UserError(f"position {position} is outside of the layer's grid of {height} x {width}")
+    return maps[:, row, column]
+
+
+def _compare(activations: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Dot product and cosine (B, h, w) of each position with the image's vector."""
+    if vectors.shape not in (activations.shape[:2], activations.shape[1:2]):
+        raise UserError(f"vectors {tuple(vectors.shape)} do not fit activations {tuple(activations.shape)}")
+    vectors = vectors.to(activations)
+    dot = (activations * vectors[..., None, None]).sum(dim=1)
+    length = (activations.norm(dim=1) + 1e-4) * (vectors.norm(dim=-1)[..., None, None] + 1e-4)
+    return dot, dot / length
+
+
+def _brief(indices: list[int]) -> str:
+    return ", ".join(map(str, indices[:4])) + (", ..." if len(indices) > 4 else "")
