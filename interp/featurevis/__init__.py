@@ -1,20 +1,26 @@
 """Feature visualisation: canvas x transforms x objectives x render (Olah et al. 2017; Lucid's optvis)."""
 
 from interp.featurevis import objectives, transforms
+from interp.featurevis.attribute import attribution
 from interp.featurevis.canvas import Aligned, Canvas, Fft, Maco, Pixel, colour_matrix
-from interp.featurevis.objectives import Objective
+from interp.featurevis.caricature import Caricatures, attribution_caricatures, caricatures
+from interp.featurevis.objective import Objective
 from interp.featurevis.render import Rendered, evaluate, render
 from interp.featurevis.transforms import Transforms
 
 __all__ = [
     "Aligned",
     "Canvas",
+    "Caricatures",
     "Fft",
     "Maco",
     "Objective",
     "Pixel",
     "Rendered",
     "Transforms",
+    "attribution",
+    "attribution_caricatures",
+    "caricatures",
     "colour_matrix",
     "evaluate",
     "objectives",

@@ -155,7 +155,7 @@ def colour_matrix(images: Tensor) -> Tensor:
 
     Directions in which the colours do not vary (grey images in three channels) keep a hundredth of the largest spread.
     """
-    values, vectors = torch.linalg.eigh(images.transpose(0, 1).flatten(1).double().cov(correction=0).atleast_2d())
+    values, vectors = torch.linalg.eigh(torch.atleast_2d(images.transpose(0, 1).flatten(1).double().cov(correction=0)))
     if values[-1] <= 0:
         raise UserError("the images have one colour each and all, so there is no covariance: leave `colour` unset")
     root = vectors @ torch.diag(values.clamp_min(1e-4 * values[-1]).sqrt()) @ vectors.T

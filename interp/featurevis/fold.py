@@ -1,11 +1,14 @@
-"""Batch norm folded into the convolution before it, for as long as a `with` lasts: fewer passes over the activations."""
+"""Batch norm folded into the convolution before it, within a `with`: fewer passes over the activations."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from interp.layers import forward_to
 
 _TOLERANCE = 1e-3  # of the largest activation
 
@@ -17,7 +20,6 @@ def folded(net: nn.Module, images: Tensor, watched: dict[str, nn.Module]) -> Ite
     `images` (B, C, H, W) are run to find the pairs and to check that every watched layer puts out the same. Weights and
     modules are the same objects with the same values afterwards.
     """
-    from interp.layers import forward_to
 
     with ExitStack() as stack:
         with torch.no_grad():
@@ -34,7 +36,6 @@ def folded(net: nn.Module, images: Tensor, watched: dict[str, nn.Module]) -> Ite
 
 def _pairs(net: nn.Module, images: Tensor, watched: dict[str, nn.Module]) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     """Convolutions that run once and whose output is the input of a batch norm in eval mode that runs once."""
-    from interp.layers import forward_to
 
     outputs: dict[int, tuple[nn.Module, Tensor]] = {}  # the tensor is kept so that its id stays its own
     calls: list[nn.Module] = []
@@ -65,6 +66,7 @@ def _foldable(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
 
 def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d, stack: ExitStack) -> None:
     """Give `convolution` the folded weights and let `norm` pass its input on, until `stack` closes."""
+    assert norm.running_mean is not None and norm.running_var is not None  # as _foldable says
     weight, bias = fuse_conv_bn_weights(
         convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     )
@@ -72,7 +74,7 @@ def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d, stack: ExitStack) -> Non
         stack.callback(convolution._parameters.__setitem__, name, convolution._parameters[name])
         convolution._parameters[name] = nn.Parameter(value.detach(), requires_grad=False)
     stack.callback(vars(norm).pop, "forward")
-    norm.forward = lambda image: _after(norm, image)  # type: ignore[method-assign]
+    vars(norm)["forward"] = partial(_after, norm)
 
 
 def _after(norm: nn.BatchNorm2d, image: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ class _Redirected(torch.autograd.Function):
         return inputs.clamp(low, high)
 
     @staticmethod
-    def backward(ctx, grad: Tensor):  # type: ignore[override]
+    def backward(ctx, grad: Tensor):
         below, above = ctx.saved_tensors
         usual = grad.masked_fill(below | above, 0)
         others = tuple(range(1, grad.ndim))

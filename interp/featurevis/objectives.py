@@ -4,54 +4,15 @@ Objectives add, subtract and scale: `channel("layer3", 7) - 0.1 * total_variatio
 given once or one for each image.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from interp.errors import UserError
+from interp.featurevis.objective import Look, Objective
 from interp.featurevis.transforms import warp
-
-
-@dataclass(frozen=True)
-class Look:
-    """What objectives see in one step."""
-
-    images: Tensor  # (B, C, H, W) the canvas, without transforms
-    activations: Mapping[str, Tensor]  # by layer (B, C, h, w), of the transformed canvas
-    reference: Mapping[str, Tensor] = field(default_factory=dict)  # the same of each image's reference, if there is one
-    maps: Tensor | None = None  # (B, 2, 3) how the canvas was moved, None for not at all
-
-
-@dataclass(frozen=True)
-class Objective:
-    """One value (B,) for the images of a look, and the layers that it needs to see."""
-
-    name: str
-    layers: frozenset[str]
-    value: Callable[[Look], Tensor]
-
-    def __call__(self, look: Look) -> Tensor:
-        return self.value(look)
-
-    def __add__(self, other: "Objective | float") -> "Objective":
-        if not isinstance(other, Objective):
-            return Objective(f"{self.name} + {other}", self.layers, lambda look: self(look) + other)
-        name, layers = f"{self.name} + {other.name}", self.layers | other.layers
-        return Objective(name, layers, lambda look: self(look) + other(look))
-
-    def __mul__(self, factor: float) -> "Objective":
-        return Objective(f"{factor} * ({self.name})", self.layers, lambda look: self(look) * factor)
-
-    def __neg__(self) -> "Objective":
-        return self * -1.0
-
-    def __sub__(self, other: "Objective | float") -> "Objective":
-        return self + -other
-
-    __radd__, __rmul__ = __add__, __mul__
 
 
 def _at(layer: str, what: str, value: Callable[[Tensor], Tensor]) -> Objective:
@@ -93,18 +54,20 @@ def cosine(layer: str, vectors: Tensor) -> Objective:
 def caricature(layer: str, power: float = 0, cosine_power: float = 0) -> Objective:
     """d * q^power * max(0.1, cos)^cosine_power with d = <reference, a>, q = max(0.1, d / |a|); needs `reference`.
 
-    Over all channels and positions together. Lucid's caricature for cosine_power 0, whose q is no cosine but |reference|
-    times it.
+    Over all channels and positions together. With cosine_power 0 Lucid's, whose q is |reference| times the cosine.
     """
 
     def value(look: Look) -> Tensor:
-        a, r = (of[layer].flatten(1) for of in (look.activations, look.reference))
-        dot, length = (a * r).sum(dim=1), a.norm(dim=1)
+        dot, length, cosine = _with_reference(look, layer)
         score = dot * (dot / (length + 1e-6)).clamp_min(0.1) ** power if power else dot
-        cosine = dot / (length * r.norm(dim=1) + 1e-6)
         return score * cosine.clamp_min(0.1) ** cosine_power if cosine_power else score
 
     return Objective(f"caricature at {layer}", frozenset([layer]), value)
+
+
+def similarity(layer: str) -> Objective:
+    """Cosine with the reference over all channels and positions together; needs `reference`."""
+    return Objective(f"cosine at {layer}", frozenset([layer]), lambda look: _with_reference(look, layer)[2])
 
 
 def weighted(layer: str, weights: Tensor) -> Objective:
@@ -197,6 +160,15 @@ def _compare(activations: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
     dot = (activations * vectors[..., None, None]).sum(dim=1)
     length = (activations.norm(dim=1) + 1e-4) * (vectors.norm(dim=-1)[..., None, None] + 1e-4)
     return dot, dot / length
+
+
+def _with_reference(look: Look, layer: str) -> tuple[Tensor, Tensor, Tensor]:
+    """<reference, a>, |a| and the cosine, each (B,)."""
+    if layer not in look.reference:
+        raise UserError(f"the objective at {layer!r} compares with an image: give `reference`")
+    a, r = (of[layer].flatten(1) for of in (look.activations, look.reference))
+    dot, length = (a * r).sum(dim=1), a.norm(dim=1)
+    return dot, length, dot / (length * r.norm(dim=1) + 1e-6)
 
 
 def _brief(indices: list[int]) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from interp.errors import UserError
 from interp.featurevis.fold import folded
 from interp.featurevis.gradients import RedirectedRelu
-from interp.featurevis.objectives import Look, Objective
+from interp.featurevis.objective import Look, Objective
 from interp.featurevis.transforms import NONE, Transforms
 from interp.layers import find_layer, forward_to
 

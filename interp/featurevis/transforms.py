@@ -3,7 +3,7 @@
 Pictures that survive small moves show what a layer looks for, not a noise that fits it (Olah et al. 2017).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -105,18 +105,19 @@ def _sides(size: tuple[int, int]) -> Tensor:
 
 
 NONE = Transforms()
-STANDARD = Transforms(  # Lucid's, for its canvas of 128 pixels
+LUCID = Transforms(  # as it is there for 128 pixels
     pad=12 / 128,
     jitter=8 / 128,
     scales=tuple(1 + step / 50 for step in range(-5, 6)),
     angles=(*map(float, range(-10, 11)), *[0.0] * 5),
     last_jitter=4 / 128,
 )
+STANDARD = replace(LUCID, pad=0.0)  # the grey margin costs a fifth more and ends in patterns along the edges
 SMALL = Transforms(  # for 28 to 64 pixels
     jitter=0.08, scales=(0.95, 0.975, 1.0, 1.025, 1.05), angles=(*map(float, range(-5, 6)), *[0.0] * 5)
 )
 CROPS = Transforms(crop=(0.5, 0.05), noise=0.05)  # what Maco canvases want
-NAMED = {"standard": STANDARD, "small": SMALL, "crops": CROPS, "none": NONE}
+NAMED = {"standard": STANDARD, "lucid": LUCID, "small": SMALL, "crops": CROPS, "none": NONE}
 
 
 def for_size(size: tuple[int, int]) -> Transforms:
