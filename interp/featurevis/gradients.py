@@ -92,7 +92,7 @@ def frozen(net: nn.Module) -> Iterator[None]:
         net.eval()
         for parameter in wanted:
             parameter.requires_grad_(False)
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.enable_grad():
             yield
     finally:
         for module, training in modes:
