@@ -55,12 +55,12 @@ def cosines(net, images, layer):
     return rows @ rows.T
 
 
-def test_a_caricature_is_nearer_to_its_image_than_other_classes_are_and_not_with_random_weights(trained, probe):
+def test_a_caricature_is_nearer_to_its_image_than_other_classes_but_not_with_random_weights(trained, probe):
     layers = ["5", "7"]
-    found = caricatures(trained, probe, layers, power=1, steps=64)
+    found = caricatures(trained, probe, layers, power=2, steps=64)
     assert found.pictures.shape == (10, 2, 1, 16, 16)
     untrained = digits_net().eval()
-    control = caricatures(untrained, probe, layers, power=1, steps=64)
+    control = caricatures(untrained, probe, layers, power=2, steps=64)
     for index, layer in enumerate(layers):
         others = (cosines(trained, probe, layer) - 2 * torch.eye(10)).amax(dim=1)
         assert (found.cosine[:, index] > others).all()
@@ -68,14 +68,11 @@ def test_a_caricature_is_nearer_to_its_image_than_other_classes_are_and_not_with
         in_trained = capture(trained, control.pictures[:, index], [layer])[layer].flatten(1)
         target = capture(trained, probe, [layer])[layer].flatten(1)
         of_control = torch.cosine_similarity(in_trained, target)
-        print(
-            layer,
-            found.cosine[:, index],
-            others,
-            of_control,
-            control.cosine[:, index],
-            (cosines(untrained, probe, layer) - 2 * torch.eye(10)).amax(1),
+        assert (of_control < found.cosine[:, index]).all()
+        margin_in_control = control.cosine[:, index] - (cosines(untrained, probe, layer) - 2 * torch.eye(10)).amax(
+            dim=1
         )
+        assert margin_in_control.mean() < (found.cosine[:, index] - others).mean() / 4
 
 
 def test_the_cosine_is_that_of_the_activations(trained, probe):
@@ -101,8 +98,7 @@ def test_a_class_is_pushed_by_the_caricature_towards_it(trained, probe):
     classes = torch.tensor([3, 5, 8])
     found = attribution_caricatures(trained, image, ["5", "7"], classes, steps=48)
     for index in range(2):
-        logits = trained(found.pictures[:, index]).detach()
-        assert (logits.diagonal_scatter(logits.new_full((3,), -1e9)).shape) == (3, 10)
+        logits = trained(found.pictures[:, index])
         assert torch.equal(logits[:, classes].argmax(dim=0), torch.arange(3))
 
 
