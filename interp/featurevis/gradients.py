@@ -47,19 +47,20 @@ class _Redirected(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, inputs: Tensor, low: float, high: float) -> Tensor:
-        ctx.save_for_backward(inputs <= low, inputs >= high)
-        return inputs.clamp(low, high)
+        output = inputs.clamp(low, high)
+        ctx.save_for_backward(output if high == inf else output.clone())  # only ReLU forbids writing to its output
+        ctx.bounds = low, high
+        return output
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        below, above = ctx.saved_tensors
-        usual = grad.masked_fill(below | above, 0)
-        others = tuple(range(1, grad.ndim))
-        alive = usual.abs().sum(dim=others, keepdim=True) > 0
+        (output,), (low, high) = ctx.saved_tensors, ctx.bounds
+        usual = torch.ops.aten.hardtanh_backward(grad, output, low, high)
+        alive = torch.linalg.vector_norm(usual, inf, dim=tuple(range(1, grad.ndim)), keepdim=True) > 0
         if alive.all():
             return usual, None, None
-        redirected = grad.masked_fill((below & (grad > 0)) | (above & (grad < 0)), 0)
-        return torch.where(alive, usual, redirected), None, None
+        outwards = ((output <= low) & (grad > 0)) | ((output >= high) & (grad < 0))
+        return torch.where(alive, usual, grad.masked_fill(outwards, 0)), None, None
 
 
 class SmoothMaxPool(TorchFunctionMode):

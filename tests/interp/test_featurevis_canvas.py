@@ -9,6 +9,11 @@ from interp.featurevis import Aligned, Fft, Maco, Pixel, colour_matrix
 from interp.featurevis.canvas import mix, spectrum
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
 @pytest.mark.parametrize("size", [(8, 8), (7, 10), (10, 7), (28, 28)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_fft_is_the_published_formula(size, channels):

@@ -15,6 +15,11 @@ from tests.conftest import identical
 NONE, SMALL = transforms.NONE, transforms.SMALL
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
 def small_net(channels=3, inplace=True):
     torch.manual_seed(0)
     return nn.Sequential(
@@ -70,17 +75,15 @@ def test_a_channel_draws_its_texture_everywhere():
     assert divmod(int(power.argmax()), 25) == (0, 6)
 
 
-def test_caricature_of_a_linear_layer_is_proportional_to_the_image():
+@pytest.mark.parametrize(("objective", "least"), [(similarity("0"), 0.995), (caricature("0", cosine_power=4), 0.95)])
+def test_caricature_of_a_linear_layer_is_proportional_to_the_image(objective, least):
     net = Normalized(nn.Sequential(nn.Conv2d(1, 1, 1, bias=False)), [0.5], [1.0])
-    image = torch.rand(1, 1, 12, 12)
-    found = render(
-        *(net, Pixel.noise((1, 1, 12, 12)), caricature("0", cosine_power=8)),
-        reference=image,
-        steps=200,
-        transforms=NONE,
-    )
-    assert correlation(found.images, image) > 0.98
-    assert found.values > found.start
+    for seed in range(3):
+        image = torch.rand(1, 1, 12, 12, generator=torch.Generator().manual_seed(seed))
+        canvas = Pixel.noise((1, 1, 12, 12), seed=seed)
+        found = render(net, canvas, objective, reference=image, steps=100, transforms=NONE)
+        assert correlation(found.images, image) > least
+        assert found.values > found.start
 
 
 OBJECTIVES = {
