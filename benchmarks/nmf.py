@@ -8,6 +8,7 @@ import argparse
 import warnings
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -80,7 +81,7 @@ def main() -> None:
         for name, (rows, groups) in cases(full).items():
             converged = ours(rows, groups, 60)
             peers: dict[str, Solver] = {"scikit-learn": scikit_learn}
-            if full and rows.numel() < 1e7 and rows.ndim == 2:
+            if full and find_spec("torchnmf") and rows.numel() < 1e7 and rows.ndim == 2:
                 peers["torchnmf"] = torchnmf
             mine, sweeps = to_within_one_percent(ours, rows, groups, converged, 60)
             floors[name] = mine / floor(rows, groups)

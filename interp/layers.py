@@ -89,6 +89,11 @@ class Layer:
     layout: Layout
     non_negative: bool  # on the images that it was chosen with
 
+    @classmethod
+    def named(cls, net: nn.Module, images: Tensor, name: str) -> "Layer":
+        """The layer `name`; raises UserError where its output has no positions."""
+        return choose_layer(net, images[:2], name, signed=True)
+
     def activations(self, net: nn.Module, images: Tensor, batch_size: int = 64) -> Tensor:
         """Its activations (B, C, h, w) for `images`, tokens put back on their grid."""
         return self.layout.grid(capture(net, images, [self.name], batch_size)[self.name])
@@ -124,6 +129,24 @@ def choose_layer(
     if signed and (bearing := _bearing(net, images, blocks or fitting)):
         return bearing[-1]
     raise UserError(f"no layer has non-negative outputs on a grid of {grid} x {grid} or more. {_list(spatial)}")
+
+
+def spread_layers(net: nn.Module, images: Tensor, count: int = 4, grid: int = 4) -> list[Layer]:
+    """Up to `count` layers with a grid of at least `grid` x `grid`, evenly spread from early to late.
+
+    Of the outermost blocks (layers that hold others); where fewer than two have a grid, of the blocks within them; else
+    of all layers. Raises UserError where no layer will do.
+    """
+    outputs = trace(net, images)
+    layouts = {name: layout(o.shape, unwrap(net)) for name, o in outputs.items() if o.calls == 1}
+    fitting = [n for n, at in layouts.items() if at and min(at.height, at.width) >= grid]
+    blocks = [n for n in fitting if any(find_layer(net, n).children())]
+    levels = [[n for n in blocks if n.count(".") == depth] for depth in range(3)] + [fitting]
+    chosen = next((level for level in levels if len(level) > 1), fitting)
+    if not chosen:
+        raise UserError(f"no layer has a grid of {grid} x {grid} positions or more. {_list(layouts)}")
+    places = torch.linspace(0, len(chosen) - 1, min(count, len(chosen))).round().long().tolist()
+    return [choose_layer(net, images, chosen[place], signed=True) for place in places]
 
 
 def _bearing(net: nn.Module, images: Tensor, chosen: dict[str, Layer]) -> list[Layer]:

@@ -61,7 +61,8 @@ class Result:
         """
         from safetensors.torch import save_file
 
-        tensors = {n: v.contiguous() for n, v in vars(self).items() if isinstance(v, Tensor)}
+        whole = torch.contiguous_format  # and cloned: safetensors refuses tensors that share memory
+        tensors = {n: v.clone(memory_format=whole) for n, v in vars(self).items() if isinstance(v, Tensor)}
         others = {n: v for n, v in vars(self).items() if not isinstance(v, Tensor)}
         with replacing(folder / "result.safetensors") as path:
             save_file(tensors, path)

@@ -14,7 +14,8 @@ from interp.errors import UserError, unknown
 from interp.factorization import NeuronGroups, match_groups, neuron_groups, trust
 from interp.factorization.groups import NEGATIVE, hoyer_sparsity, non_negative
 from interp.factorization.reducers import SOLVERS
-from interp.layers import choose_layer
+from interp.featurevis import Fft, colour_matrix, objectives, render
+from interp.layers import Layer, choose_layer
 from interp.probe import Probe
 from interp.result import Result, finite
 from plugins.base import Plugin
@@ -37,6 +38,7 @@ class NMFResult(Result):
     curve: Tensor  # (M,) relative errors of 1 to M groups where the count was chosen from them, else (0,)
     trust: dict[str, float]  # the fields of interp.factorization.Trust; empty without restarts
     icons: Tensor  # (K, n, C, s, s) the crops of the probe in which each group is strongest
+    drawn: Tensor  # (K, C, H, W) a picture optimised for each group's channel direction, or (0,)
     classes: tuple[tuple[str, ...], ...]  # B times the names of T classes
     effects: Tensor  # (B, K, T) of each group on these classes, in logits, to first order
     residual_effects: Tensor  # (B, T) of what the groups leave out
@@ -52,6 +54,7 @@ class NMFResult(Result):
         order, cosine = match_groups(self.channel, previous.channel)
         moved = {name: getattr(self, name)[:, order] for name in ("spatial", "effects", "exact_effects")}
         moved |= {name: getattr(self, name)[order] for name in ("channel", "icons")}
+        moved |= {"drawn": self.drawn[order]} if len(self.drawn) else {}
         past = torch.cat([previous.past, previous.channel[None]])
         looks = (*previous.past_looks, previous.look)
         if len(looks) > 16:  # every other one, and always the first
@@ -99,9 +102,12 @@ class NMFResult(Result):
         cells = torch.stack([image, together, *alone], dim=1)
         icons = self.icons.transpose(0, 1)  # (n, K, C, s, s)
         strongest = torch.stack([enlarge(rgb(row), side) for row in icons])
-        blank = torch.ones(len(icons), 2, 3, side, side)
-        cells = torch.cat([torch.cat([blank, strongest], dim=1), cells])
         names = ["strongest", *([""] * (len(icons) - 1)), *self.labels]
+        if len(self.drawn):
+            strongest = torch.cat([enlarge(rgb(self.drawn), side)[None], strongest])
+            names = ["drawn", *names]
+        blank = torch.ones(len(strongest), 2, 3, side, side)
+        cells = torch.cat([torch.cat([blank, strongest], dim=1), cells])
         return grid(cells, names, ["image", "groups", *(f"{k + 1}" for k in range(len(colours)))])
 
     def _emergence(self) -> Tensor:
@@ -114,10 +120,14 @@ class NMFResult(Result):
     def widgets(self) -> dict[str, str]:
         return {
             "explore": groups_widget(
-                self.images, self.labels, self.spatial.clamp_min(0), self.icons[:, 0], self.effects, self.classes,
+                self.images, self.labels, self.spatial.clamp_min(0), self._icons(), self.effects, self.classes,
                 self.captions()["groups"],
             )
         }  # fmt: skip
+
+    def _icons(self) -> Tensor:
+        """What stands for each group in the widget: the picture drawn for it, or else its strongest crop."""
+        return self.drawn if len(self.drawn) else self.icons[:, 0]
 
     def captions(self) -> dict[str, str]:
         order = {"horizontal_peak": "in the order in which they peak from left to right", "energy": "strongest first",
@@ -171,6 +181,7 @@ class NMFPlugin(Plugin):
     restarts: int = 5
     classes: Sequence[str] = field(default_factory=lambda: ["true", "top"])
     crops: int = 2
+    icon_steps: int = 64
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -200,7 +211,7 @@ class NMFPlugin(Plugin):
         return NMFResult(
             probe.images, tuple(probe.label_names()), layer.name, layer.layout.about,
             **vars(found), **effects, trust=self._trust(activations, found), order=self.order,
-            icons=crops(probe.images, found.spatial, self.crops),
+            icons=crops(probe.images, found.spatial, self.crops), drawn=self._draw(net, probe, layer, found.channel),
             kinship=torch.zeros(0), past=torch.zeros(0, *found.channel.shape), past_looks=(),
         )  # fmt: skip
 
@@ -221,6 +232,16 @@ class NMFPlugin(Plugin):
             parts["residual_effects"].append(residual.gather(1, chosen[-1]))
         names = tuple(tuple(probe.class_names[j] for j in row) for row in torch.cat(chosen).tolist())
         return {"classes": names, **{name: torch.cat(part) for name, part in parts.items()}}
+
+    def _draw(self, net: nn.Module, probe: Probe, layer: Layer, channel: Tensor) -> Tensor:
+        """A picture (K, C, H, W) in the direction of each group's channel factor."""
+        if not self.icon_steps:
+            return torch.zeros(0)
+        shape = (len(channel), *probe.images.shape[1:])
+        colour = colour_matrix(probe.images) if shape[1] == 3 else None
+        canvas = Fft.noise(shape, colour=colour, seed=self.seed, device=probe.images.device)
+        objective = objectives.direction(layer.name, channel, power=1.0)
+        return render(net, canvas, objective, steps=self.icon_steps, seed=self.seed).images
 
     def _trust(self, activations: Tensor, found: NeuronGroups) -> dict[str, float]:
         if not self.restarts:

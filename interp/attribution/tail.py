@@ -75,11 +75,11 @@ def _smoothing(smooth: bool) -> Iterator[None]:
     if not smooth:
         yield
         return
-    with _SmoothMaxPool():
+    with SmoothMaxPool():
         yield
 
 
-class _SmoothMaxPool(TorchFunctionMode):
+class SmoothMaxPool(TorchFunctionMode):
     """Within it, every max pooling has the smooth gradient of `smooth_max_pool`."""
 
     def __torch_function__(self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> Tensor:

@@ -66,7 +66,7 @@ def note(lines: Sequence[tuple[str, Tensor]], side: int) -> Tensor:
     from torchvision.transforms.v2.functional import pil_to_tensor
 
     cell = Image.new("RGB", (side, side))
-    pen, height = ImageDraw.Draw(cell), side / max(10, len(lines))
+    pen, height = ImageDraw.Draw(cell), min(18.0, side / max(1, len(lines)))
     for index, (text, colour) in enumerate(lines):
         ink = tuple((colour * 255).int().tolist())
         pen.text((6, (index + 0.5) * height), _shortened(text, side - 10), fill=ink, font=_font(), anchor="lm")

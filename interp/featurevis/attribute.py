@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from interp.attribution.tail import SmoothMaxPool
 from interp.errors import UserError
-from interp.featurevis.gradients import SmoothMaxPool, frozen
-from interp.layers import find_layer, forward_to
+from interp.featurevis.gradients import frozen
+from interp.layers import find_layer, forward_to, unwrap
+from interp.positions import layout
 
 Target = Tensor | str | None
 
@@ -46,14 +48,17 @@ def _step(net: nn.Module, images: Tensor, name: str, later: Target, weights: Ten
     (gradient,) = torch.autograd.grad(reached, leaves[:1], allow_unused=True) if reached.requires_grad else (None,)
     if gradient is None:
         raise UserError(f"what comes out of layer {name!r} does not reach {later!r}: name layers from early to late")
-    if gradient.ndim != 4:
-        raise UserError(f"layer {name!r} puts out {tuple(gradient.shape)}, not (B, C, H, W)")
-    weights = leaves[0].detach() * gradient
+    at = layout(tuple(gradient.shape), unwrap(net))
+    if at is None:
+        raise UserError(f"layer {name!r} puts out {tuple(gradient.shape)}, which has no grid of positions")
+    weights = at.grid(leaves[0].detach() * gradient)
     return (weights / weights.amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-12)).float()
 
 
 def _target(net: nn.Module, images: Tensor, target: Tensor | str, weights: Tensor | None) -> Tensor:
     if isinstance(target, Tensor):
         return net(images).gather(1, target[:, None].to(images.device)).sum()
-    activations = forward_to(net, images, {target: find_layer(net, target)})[target]
+    output = forward_to(net, images, {target: find_layer(net, target)})[target]
+    at = layout(tuple(output.shape), unwrap(net))
+    activations = at.grid(output) if at else output
     return (activations * (activations if weights is None else weights)).sum()

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, hardtanh, max_pool2d, relu, relu6
+from torch.nn.functional import hardtanh, relu, relu6
 from torch.overrides import TorchFunctionMode
 
 _RELUS: set[Callable] = {relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
@@ -61,27 +61,6 @@ class _Redirected(torch.autograd.Function):
             return usual, None, None
         outwards = ((output <= low) & (grad > 0)) | ((output >= high) & (grad < 0))
         return torch.where(alive, usual, grad.masked_fill(outwards, 0)), None, None
-
-
-class SmoothMaxPool(TorchFunctionMode):
-    """Max pooling with the gradient of avg(x^2) / (0.01 + avg|x|) over the same windows (Lucid's MaxSmoothPoolGrad).
-
-    The gradient of the maximum alone gives a grid of noise. It hides behaviour of the model: say so beside the picture.
-    """
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        output = func(*args, **(kwargs or {}))
-        if func not in (max_pool2d, torch.max_pool2d) or not torch.is_grad_enabled():
-            return output
-        return _smoothed(output, *args, **(kwargs or {}))
-
-
-def _smoothed(output, input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
-    if return_indices or dilation not in (1, (1, 1)):
-        return output
-    window = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "ceil_mode": ceil_mode}
-    smooth = avg_pool2d(input.square(), **window) / (0.01 + avg_pool2d(input.abs(), **window))
-    return smooth + (output - smooth).detach()
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What is rendered: a network in which each image of a batch has an objective, and perhaps a reference."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from interp.featurevis.fold import folded
 from interp.featurevis.gradients import RedirectedRelu
 from interp.featurevis.objective import Look, Objective
 from interp.featurevis.transforms import NONE, Transforms
-from interp.layers import find_layer, forward_to
+from interp.layers import find_layer, forward_to, unwrap
+from interp.positions import layout
 
 Parts = Objective | Sequence[tuple[Objective, int]]
 
@@ -51,7 +53,8 @@ class Scene:
         precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         with ExitStack() as stack:
             stack.enter_context(torch.autocast(kind, enabled=False))
-            stack.enter_context(torch.compiler.set_stance("force_eager"))  # hooks must run, and end the pass
+            if "torch._dynamo" in sys.modules:  # else nothing is compiled, and importing it takes seconds
+                stack.enter_context(torch.compiler.set_stance("force_eager"))  # hooks must run, and end the pass
             scene = cls(net, parts, layers, groups.to(images.device), reference, precision)
             if fold and layers and precision is None:
                 stack.enter_context(folded(net, scene.feed(images[:1].detach()), layers))
@@ -102,7 +105,7 @@ class Scene:
         kind = frames.device.type
         with torch.autocast(kind, self.precision or torch.get_autocast_dtype(kind), self.precision is not None):
             seen = forward_to(self.net, self.feed(frames), {name: self.layers[name] for name in names})
-        return {name: _spatial(name, tensor).float() for name, tensor in seen.items()}
+        return {name: _spatial(self.net, name, tensor).float() for name, tensor in seen.items()}
 
     def feed(self, frames: Tensor) -> Tensor:
         """`frames` as the network wants them; channels last makes convolutions faster on CPUs and GPUs."""
@@ -110,15 +113,16 @@ class Scene:
         return frames.to(next(weights, frames.dtype), memory_format=torch.channels_last)
 
 
-def _spatial(name: str, activations: Tensor) -> Tensor:
-    if activations.ndim == 2:
-        return activations[:, :, None, None]
-    if activations.ndim != 4:
+def _spatial(net: nn.Module, name: str, output: Tensor) -> Tensor:
+    if output.ndim == 2:
+        return output[:, :, None, None]
+    at = layout(tuple(output.shape), unwrap(net))
+    if at is None:
         raise UserError(
-            f"layer {name!r} puts out {tuple(activations.shape)}; feature visualisation needs (B, C, H, W) or (B, C): "
-            "choose a convolutional layer, the patch embedding or the head"
+            f"layer {name!r} puts out {tuple(output.shape)}; feature visualisation needs (B, C, H, W), tokens that "
+            "fill a grid, or (B, C): choose a convolutional layer, a transformer's block or the head"
         )
-    return activations
+    return at.grid(output)
 
 
 def _one_each(objective: Objective, look: Look) -> Tensor:

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, cross_entropy, interpolate, max_pool2d, normalize
 
+from interp.attribution.tail import SmoothMaxPool
 from interp.errors import UserError
 from interp.featurevis import Fft, attribution, attribution_caricatures, caricatures
-from interp.featurevis.gradients import SmoothMaxPool
 from interp.layers import capture
 
 

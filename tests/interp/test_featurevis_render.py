@@ -293,9 +293,10 @@ def test_what_does_not_fit_says_what_would(name):
 
 def test_layers_without_positions_nan_and_constants():
     canvas = Fft.noise((2, 3, 16, 16))
-    with pytest.raises(UserError, match=r"layer 'block' puts out \(2, 16, 4\).*choose a convolutional layer"):
-        render(Tokens(), canvas, channel("block", 0), steps=1)
-    assert render(Tokens(), canvas, channel("embed", 0), steps=1).images.shape == (2, 3, 16, 16)
+    with pytest.raises(UserError, match=r"layer 'block' puts out \(2, 12, 4\).*choose a convolutional layer"):
+        render(Tokens(), Fft.noise((2, 3, 16, 12)), channel("block", 0), steps=1)
+    for layer in ("embed", "block"):
+        assert render(Tokens(), canvas, channel(layer, 0), steps=1).images.shape == (2, 3, 16, 16)
     net = small_net()
     net[0].bias.data[0] = torch.nan
     with pytest.raises(ValueError, match=r"the objective 'channel 0 of 2' is NaN or infinite at the start for images"):

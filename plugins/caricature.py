@@ -1,0 +1,198 @@
+"""Caricatures of the probe images at several layers, epoch by epoch."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from interp.draw import enlarge, grid, rgb
+from interp.errors import UserError, unknown
+from interp.featurevis import Caricatures, attribution_caricatures, caricatures
+from interp.layers import Layer, find_layer, layers, spread_layers
+from interp.probe import Probe
+from interp.result import Result
+from plugins.base import Plugin
+
+FRAMES = 12  # of a film strip at most
+WORDS = ("none", "true", "predicted")
+
+
+@dataclass(frozen=True)
+class CaricatureResult(Result):
+    """For each image and layer a picture with a similar, stronger pattern of activations there."""
+
+    images: Tensor  # (B, C, H, W) float32 in [0, 1]
+    labels: tuple[str, ...]  # B class names
+    layers: tuple[str, ...]  # L names, early to late
+    targets: tuple[str, ...]  # T: what the attribution is to; none: plain caricatures
+    drawn: Tensor  # (B, T, L, C, H, W) in [0, 1]
+    cosine: Tensor  # (B, T, L) between the activations of picture and image at the layer
+    start_cosine: Tensor  # (B, L) of the grey picture that it began from
+    identified: Tensor  # (B, T, L) 1 where no image of another class is nearer to the picture's activations, else 0
+    control: Tensor  # (B, L, C, H, W) the plain caricatures of a network with random weights, or (0,)
+    control_cosine: Tensor  # (B, L) that these reach in the network itself, or (0,)
+    iterated: bool
+    film: Tensor  # (E, B, C, H, W) the deepest layer's caricature of the first target at this look and earlier ones
+    looks: tuple[int, ...]  # E numbers of these looks, from 0
+
+    def following(self, previous: "CaricatureResult") -> "CaricatureResult":
+        if self.layers != previous.layers or self.drawn.shape != previous.drawn.shape:
+            return self
+        film, looks = previous.film, previous.looks
+        if len(looks) >= FRAMES:  # every other one, and always the first
+            film, looks = film[::2], looks[::2]
+        return replace(self, film=torch.cat([film, self.film]), looks=(*looks, previous.looks[-1] + 1))
+
+    def scalars(self) -> dict[str, float]:
+        by_layer = {f"cosine/{name}": float(self.cosine[:, 0, at].mean()) for at, name in enumerate(self.layers)}
+        control = {"control_cosine": float(self.control_cosine.mean())} if len(self.control) else {}
+        return {
+            "cosine": float(self.cosine.mean()),
+            "start_cosine": float(self.start_cosine.mean()),
+            "identified": float(self.identified.mean()),
+            **by_layer,
+            **control,
+        }
+
+    def pictures(self) -> dict[str, Tensor]:
+        side = _side(self.images)
+        towards = ["" if target == "none" else f" > {target}" for target in self.targets]
+        names = [f"{layer}{target}" for target in towards for layer in self.layers]
+        shown = {"caricatures": self._sheet(self.drawn.flatten(1, 2), names)}
+        if len(self.control):
+            shown["control"] = self._sheet(self.control, self.layers)
+        if len(self.looks) > 1:
+            cells = torch.stack([enlarge(rgb(frame), side) for frame in self.film], dim=1)
+            shown["film"] = grid(cells, self.labels, [f"{look}" for look in self.looks])
+        return shown
+
+    def _sheet(self, drawn: Tensor, names: Sequence[str]) -> Tensor:
+        side = _side(self.images)
+        columns = [enlarge(rgb(column), side) for column in (self.images, *drawn.unbind(1))]
+        return grid(torch.stack(columns, dim=1), self.labels, ["image", *names])
+
+    def captions(self) -> dict[str, str]:
+        plain = self.targets == ("none",)
+        text = (
+            "Pictures that excite a layer in the pattern in which the image does, but more. "
+            if plain
+            else "Pictures that excite what in each layer speaks for a target in this image. "
+        )
+        if self.iterated:
+            text += "The attribution runs from layer to layer (its authors are not sure that this is principled). "
+        text += (
+            f"Mean cosine to the image's own activations {self.cosine.mean():.2f} (from grey: "
+            f"{self.start_cosine.mean():.2f}); {self.identified.mean():.0%} are nearer to their image than to any "
+            "image of another class: where that is low, the picture says little about the image."
+        )
+        film = f"The caricature at {self.layers[-1]} at earlier looks (columns; 0 is the first)."
+        control = (
+            "The same from a network with random weights: what stays recognisable here is not learnt. "
+            f"In the network itself these reach a mean cosine of {self.control_cosine.mean():.2f}."
+        )
+        return {
+            "caricatures": text,
+            **({"film": film} if len(self.looks) > 1 else {}),
+            **({"control": control} if len(self.control) else {}),
+        }
+
+
+def _side(images: Tensor) -> int:
+    return 96 if max(images.shape[-2:]) <= 96 else 160
+
+
+@dataclass(kw_only=True)
+class CaricaturePlugin(Plugin):
+    """Exaggerate how layers saw the probe's images (seed 002)."""
+
+    layers: Sequence[str] = field(default_factory=list)  # none: up to 4, evenly spread
+    targets: Sequence[str] = field(default_factory=lambda: ["none"])
+    iterated: bool = False
+    images: int = 6
+    steps: int = 64
+    power: float = 0.0
+    cosine_power: float = 1.0
+    control: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.layers = [self.layers] if isinstance(self.layers, str) else list(self.layers)
+        targets = [self.targets] if isinstance(self.targets, str) else self.targets
+        named = {"True": "true", "None": "none"}  # as YAML reads true and null
+        self.targets = [named.get(str(target), str(target)) for target in targets]
+        for key in ("images", "steps"):
+            if getattr(self, key) < 1:
+                raise UserError(f"plugin.{self.name}.{key}={getattr(self, key)}: must be at least 1")
+        if not self.targets:
+            raise UserError(f"plugin.{self.name}.targets is empty: name one of {', '.join(WORDS)}, a class or a layer")
+
+    def check(self, net: nn.Module) -> None:
+        for layer in self.layers:
+            find_layer(net, layer)
+
+    def analyze(self, net: nn.Module, probe: Probe) -> CaricatureResult:
+        chosen = torch.linspace(0, len(probe) - 1, min(self.images, len(probe))).round().long().to(probe.labels.device)
+        images, labels = probe.images[chosen], probe.labels[chosen]
+        names = self.layers or [layer.name for layer in spread_layers(net, probe.images[:8])]
+        self.layers = names
+        targets = [self._target(net, probe, images, labels, word) for word in self.targets]
+        drawn = [self._draw(net, images, names, target) for target in targets]
+        at = [Layer.named(net, images, name) for name in names]
+        seen = torch.stack([self._identified(net, each, images, labels, at) for each in drawn], dim=1)
+        control, control_cosine = self._control(net, images, names, at) if self.control else (torch.zeros(0),) * 2
+        pictures = torch.stack([each.pictures for each in drawn], dim=1)
+        return CaricatureResult(
+            images, tuple(probe.class_names[j] if j >= 0 else "" for j in labels.tolist()), tuple(names),
+            tuple(self.targets), pictures, torch.stack([each.cosine for each in drawn], dim=1), drawn[0].start_cosine,
+            seen, control, control_cosine, self.iterated, film=pictures[None, :, 0, -1], looks=(0,),
+        )  # fmt: skip
+
+    def _target(self, net: nn.Module, probe: Probe, images: Tensor, labels: Tensor, word: str) -> Tensor | str | None:
+        """Classes (B,), the name of a layer, or None for the plain caricature."""
+        if word == "none":
+            return None
+        if word == "predicted" or (word == "true" and bool((labels < 0).any())):
+            with torch.no_grad():
+                return net(images).argmax(dim=1)
+        if word == "true":
+            return labels
+        if word in probe.class_names:
+            return torch.full_like(labels, probe.class_names.index(word))
+        if word in layers(net):
+            return word
+        raise unknown(f"plugin.{self.name}.targets", word, [*WORDS, *probe.class_names, *layers(net)])
+
+    def _draw(self, net: nn.Module, images: Tensor, names: Sequence[str], target: Tensor | str | None) -> Caricatures:
+        options: dict[str, Any] = {"steps": self.steps, "seed": self.seed}
+        if target is None and not self.iterated:
+            return caricatures(net, images, names, power=self.power, cosine_power=self.cosine_power, **options)
+        return attribution_caricatures(net, images, names, target, iterated=self.iterated, **options)
+
+    def _identified(
+        self, net: nn.Module, drawn: Caricatures, images: Tensor, labels: Tensor, at: list[Layer]
+    ) -> Tensor:
+        """(B, L) 1 where no image of another class comes nearer to the picture's activations than its own image."""
+        other = labels[:, None] != labels[None]
+        found = []
+        for index, layer in enumerate(at):
+            both = [layer.activations(net, x, self.batch_size).flatten(1) for x in (drawn.pictures[:, index], images)]
+            cosine = nn.functional.normalize(both[0], dim=1) @ nn.functional.normalize(both[1], dim=1).T
+            nearest_other = cosine.masked_fill(~other, -2).amax(dim=1)
+            found.append((cosine.diagonal() > nearest_other).float())
+        return torch.stack(found, dim=1)
+
+    def _control(self, net: nn.Module, images: Tensor, names: Sequence[str], at: list[Layer]) -> tuple[Tensor, Tensor]:
+        """Plain caricatures of a network with random weights, and the cosines that they reach in `net`."""
+        random = deepcopy(net)
+        for module in random.modules():
+            if callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
+        drawn = self._draw(random, images, names, None).pictures
+        cosines = []
+        for index, layer in enumerate(at):
+            both = [layer.activations(net, x, self.batch_size).flatten(1) for x in (drawn[:, index], images)]
+            cosines.append(nn.functional.cosine_similarity(both[0], both[1]))
+        return drawn, torch.stack(cosines, dim=1)

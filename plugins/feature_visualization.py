@@ -1,0 +1,153 @@
+"""What channels of layers look for: pictures optimised to excite them, beside the probe images that do so most."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from interp.draw import enlarge, grid, note, rgb
+from interp.errors import UserError, unknown
+from interp.featurevis import Aligned, Canvas, Fft, Maco, Pixel, colour_matrix, objectives, render
+from interp.featurevis.objective import Objective
+from interp.featurevis.transforms import CROPS, for_size
+from interp.layers import Layer, find_layer, spread_layers
+from interp.probe import Probe
+from interp.result import Result, finite
+from plugins.base import Plugin
+
+OBJECTIVES = ("channel", "unit")
+CANVASES = {"fft": Fft, "pixel": Pixel, "aligned": Aligned, "maco": Maco}
+COLOURS = ("data", "imagenet")
+
+
+@dataclass(frozen=True)
+class FeatureVisualizationResult(Result):
+    """Pictures of some channels of some layers, with the probe images that excite them most and least."""
+
+    images: Tensor  # (B, C, H, W) float32 in [0, 1], the probe
+    layers: tuple[str, ...]  # N names, one a picture
+    channels: Tensor  # (N,) int64
+    drawn: Tensor  # (N, C, H', W') in [0, 1]
+    values: Tensor  # (N,) the objective on the picture
+    start: Tensor  # (N,) the objective on the grey noise that it began from
+    of_images: Tensor  # (N, B) the objective on the probe images
+    shown: int  # of the most and of the least activating images
+    about: str
+
+    def scalars(self) -> dict[str, float]:
+        best = self.of_images.amax(dim=1)
+        alive = best > 0
+        ratio = (self.values[alive] / best[alive]).median() if alive.any() else torch.tensor(0.0)
+        return {
+            "value": float(self.values.mean()),
+            "gain_over_images": float(ratio),
+            "beats_images": float((self.values > best).float().mean()),
+            "silent_channels": float(((best <= 0) & (self.values <= self.start)).sum()),
+        }
+
+    def pictures(self) -> dict[str, Tensor]:
+        side, count = 96, min(self.shown, len(self.images))
+        order = self.of_images.argsort(dim=1, descending=True, stable=True)
+        thumbnails = enlarge(rgb(self.images), side)
+        white = torch.ones(3)
+        best = self.of_images.amax(dim=1)
+        rows = torch.stack([self.values, best, self.of_images.amin(dim=1), self.start], dim=1).tolist()
+        said = ("picture", "best", "least", "grey")
+        lines = [[(f"{name} {value:.3g}", white) for name, value in zip(said, row, strict=True)] for row in rows]
+        notes = torch.stack([note(each, side) for each in lines])[:, None]
+        most, least = thumbnails[order[:, :count]], thumbnails[order[:, len(self.images) - count :]]
+        cells = torch.cat([enlarge(rgb(self.drawn), side)[:, None], notes, most, least], dim=1)
+        names = [f"{layer}: {channel}" for layer, channel in zip(self.layers, self.channels.tolist(), strict=True)]
+        columns = ["picture", "objective", "most", *[""] * (count - 1), *[""] * (count - 1), "least"]
+        return {"channels": grid(cells, names, columns)}
+
+    def captions(self) -> dict[str, str]:
+        found = self.scalars()
+        text = (
+            f"{self.about} Beside each picture its objective, and the probe images that excite the channel most and "
+            f"least. {found['beats_images']:.0%} of the pictures excite their channel more than any probe image does, "
+            f"the median {found['gain_over_images']:.1f} times as much: a picture far below 1 has found nothing, one "
+            "far above shows what no image of the data contains."
+        )
+        return {"channels": text}
+
+
+@dataclass(kw_only=True)
+class FeatureVisualizationPlugin(Plugin):
+    """Draw what channels of layers look for (Olah et al. 2017, "Feature Visualization")."""
+
+    layers: Sequence[str] = field(default_factory=list)  # none: up to 3, evenly spread
+    channels: int | Sequence[int] = 6
+    objective: str = "channel"
+    canvas: str = "fft"
+    colour: str = "data"
+    size: int | None = None
+    steps: int = 96
+    shown: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.layers = [self.layers] if isinstance(self.layers, str) else list(self.layers)
+        for key, allowed in (("objective", OBJECTIVES), ("canvas", tuple(CANVASES)), ("colour", COLOURS)):
+            if getattr(self, key) not in allowed:
+                raise unknown(f"plugin.{self.name}.{key}", getattr(self, key), allowed)
+        for key in ("steps", "shown"):
+            if getattr(self, key) < 1:
+                raise UserError(f"plugin.{self.name}.{key}={getattr(self, key)}: must be at least 1")
+
+    def check(self, net: nn.Module) -> None:
+        for layer in self.layers:
+            find_layer(net, layer)
+
+    def analyze(self, net: nn.Module, probe: Probe) -> FeatureVisualizationResult:
+        found = [Layer.named(net, probe.images, name) for name in self.layers]
+        found = found or spread_layers(net, probe.images[:8], count=3)
+        self.layers = [layer.name for layer in found]
+        chosen, of_images = [], []
+        for layer in found:
+            activations = finite(layer.activations(net, probe.images, self.batch_size), f"activations of {layer.name}")
+            chosen.append(self._channels(activations.shape[1], layer.name))
+            of_images.append(self._measure(activations)[:, chosen[-1]].T)
+        parts = [(self._objective(layer.name, own), len(own)) for layer, own in zip(found, chosen, strict=True)]
+        drawn = self._render(net, probe, parts)
+        names = tuple(layer.name for layer, own in zip(found, chosen, strict=True) for _ in own)
+        return FeatureVisualizationResult(
+            probe.images, names, torch.tensor([channel for own in chosen for channel in own]), drawn.images,
+            drawn.values, drawn.start, torch.cat(of_images), self.shown,
+            f"What excites each {self.objective}, by {self.steps} steps from grey noise.",
+        )  # fmt: skip
+
+    def _channels(self, count: int, layer: str) -> list[int]:
+        """The channels of a layer: those named, or so many, evenly spread and the same in every epoch."""
+        if isinstance(self.channels, int):
+            return torch.linspace(0, count - 1, min(max(1, self.channels), count)).round().long().tolist()
+        for channel in self.channels:
+            if not 0 <= channel < count:
+                raise UserError(f"plugin.{self.name}.channels: {channel} is not in {layer}, which has 0 to {count - 1}")
+        return list(self.channels)
+
+    def _measure(self, activations: Tensor) -> Tensor:
+        """The objective (B, C) of each channel on images with these activations (B, C, h, w)."""
+        if self.objective == "channel":
+            return activations.mean(dim=(2, 3))
+        return activations[:, :, activations.shape[2] // 2, activations.shape[3] // 2]
+
+    def _objective(self, layer: str, channels: list[int]) -> Objective:
+        make = {"channel": objectives.channel, "unit": objectives.unit}[self.objective]
+        return make(layer, torch.tensor(channels))
+
+    def _render(self, net: nn.Module, probe: Probe, parts: list[tuple[Objective, int]]):
+        height, width = probe.images.shape[2:]
+        size = (self.size or height, self.size or width)
+        shape = (sum(count for _, count in parts), probe.images.shape[1], *size)
+        colour = colour_matrix(probe.images) if self.colour == "data" and shape[1] == 3 else None
+        options: dict[str, Any] = {"colour": colour, "seed": self.seed}
+        canvas: Canvas
+        if self.canvas == "maco":
+            canvas = Maco.like(probe.images, shape, **options)
+        else:
+            canvas = CANVASES[self.canvas].noise(shape, device=probe.images.device, **options)
+        transforms = CROPS if self.canvas == "maco" else for_size(size)
+        return render(net, canvas, parts, steps=self.steps, seed=self.seed, transforms=transforms)
