@@ -54,7 +54,7 @@ def layout(shape: tuple[int, ...], body: nn.Module) -> Layout | None:
 
     Of four dimensions the channels come last where the first two of the others are equal and the third is not
     (Swin); of three, the tokens must fill a square grid (or the one of `body.patch_embed`) after the class and register
-    tokens, whose count is the network's own (`num_prefix_tokens` of timm) or at most 8.
+    tokens, whose count is the network's own (`num_prefix_tokens` of timm) or at most 5.
     """
     if len(shape) == 4:
         if shape[1] == shape[2] != shape[3]:
@@ -63,7 +63,7 @@ def layout(shape: tuple[int, ...], body: nn.Module) -> Layout | None:
     if len(shape) != 3:
         return None
     own = getattr(getattr(body, "patch_embed", None), "grid_size", None)
-    prefixes = range(9)
+    prefixes = range(6)
     if (count := getattr(body, "num_prefix_tokens", None)) is not None:
         prefixes = range(count, count + 1)
     for prefix in prefixes:

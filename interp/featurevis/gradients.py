@@ -17,8 +17,10 @@ class RedirectedRelu(TorchFunctionMode):
     """Lucid's redirected gradient of every ReLU, ReLU6 and hardtanh: images that start in a dead region get going.
 
     Where the whole gradient through one would be zero for an image, it passes at inputs outside of the range unless it
-    pushes them further out. Values are as ever.
+    pushes them further out. Values are as ever. `useful` becomes True in a backward pass that needed it.
     """
+
+    useful = True
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -26,7 +28,7 @@ class RedirectedRelu(TorchFunctionMode):
         if bounds is None or not torch.is_grad_enabled():
             return func(*args, **kwargs)
         image = args[0] if args else kwargs["input"]
-        output = _Redirected.apply(image, *bounds)
+        output = _Redirected.apply(image, *bounds, self)
         in_place = func.__name__.endswith("_") or any(value is True for value in (*args[1:], *kwargs.values()))
         return image.copy_(output) if in_place else output
 
@@ -46,10 +48,10 @@ class _Redirected(torch.autograd.Function):
     """Clamping whose gradient (of a loss that falls) is redirected where all of an image's would be lost."""
 
     @staticmethod
-    def forward(ctx, inputs: Tensor, low: float, high: float) -> Tensor:
+    def forward(ctx, inputs: Tensor, low: float, high: float, mode: RedirectedRelu) -> Tensor:
         output = inputs.clamp(low, high)
         ctx.save_for_backward(output if high == inf else output.clone())  # only ReLU forbids writing to its output
-        ctx.bounds = low, high
+        ctx.bounds, ctx.mode = (low, high), mode
         return output
 
     @staticmethod
@@ -58,9 +60,10 @@ class _Redirected(torch.autograd.Function):
         usual = torch.ops.aten.hardtanh_backward(grad, output, low, high)
         alive = torch.linalg.vector_norm(usual, inf, dim=tuple(range(1, grad.ndim)), keepdim=True) > 0
         if alive.all():
-            return usual, None, None
+            return usual, None, None, None
+        ctx.mode.useful = True
         outwards = ((output <= low) & (grad > 0)) | ((output >= high) & (grad < 0))
-        return torch.where(alive, usual, grad.masked_fill(outwards, 0)), None, None
+        return torch.where(alive, usual, grad.masked_fill(outwards, 0)), None, None, None
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The optimisation loop: all images, layers and objectives of a study at once."""
 
 from collections.abc import Callable, Collection
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from interp.errors import UserError
 from interp.featurevis.canvas import Canvas
-from interp.featurevis.gradients import frozen
+from interp.featurevis.gradients import RedirectedRelu, frozen
 from interp.featurevis.scene import Parts, Scene
 from interp.featurevis.transforms import NONE, Transforms, for_size
 
@@ -47,9 +47,9 @@ def render(
 
     `objective` holds for all images, or is a list of (objective, count) for as many images in order. `transforms`
     default to the set for the size. Images of one group in `groups` (B,) int64 are moved alike, as is its image in
-    `reference` (R, C, H, W) for R groups; without groups each is its own. ReLUs are redirected for the first `redirect`
-    steps; `fold` batch norms. `progress` is called with each step done. Raises UserError for objectives that do not fit
-    or do not depend on the image, ValueError for one that is NaN.
+    `reference` (R, C, H, W) for R groups; without groups each is its own. ReLUs are redirected for at most `redirect`
+    steps, as long as an image needs it; `fold` batch norms. `progress` is called with each step done. Raises UserError
+    for objectives that do not fit or do not depend on the image, ValueError for one that is NaN.
     """
     with ExitStack() as stack:
         stack.enter_context(frozen(net))
@@ -79,19 +79,22 @@ class _Run:
         self.influence = torch.zeros_like(self.images()[:, 0])
         maps = self.transforms.draw(steps, self.scene.group_count, self.canvas.size, seed)
         noise = torch.Generator(self.influence.device).manual_seed(seed)
+        relus = RedirectedRelu()
         optimizer = type(self.canvas).optimizer(self.canvas.parameters, lr=rate)
         for step in range(steps):
-            self.step(maps[step], noise, redirected=step < redirect)
+            self.step(maps[step], noise, relus if step < redirect and relus.useful else None)
             optimizer.step()
             if step + 1 in thresholds:
                 self.film.append(self.images())
             if progress is not None:
                 progress(step + 1)
 
-    def step(self, maps: Tensor, noise: torch.Generator, redirected: bool) -> None:
+    def step(self, maps: Tensor, noise: torch.Generator, relus: RedirectedRelu | None) -> None:
         """Note the values and leave the gradients on the canvas."""
+        if relus is not None:
+            relus.useful = False  # until the backward pass needs it
         images = self.canvas()
-        values = self.scene.values(images, self.transforms, maps, noise, redirected)
+        values = self.scene.values(images, self.transforms, maps, noise, relus or nullcontext())
         if not values.requires_grad:
             raise UserError(f"{self.scene.name} does not depend on the image: choose another layer or objective")
         at_images, *gradients = torch.autograd.grad(-values.sum(), [images, *self.canvas.parameters])

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from interp.errors import UserError
 from interp.featurevis.fold import folded
-from interp.featurevis.gradients import RedirectedRelu
 from interp.featurevis.objective import Look, Objective
 from interp.featurevis.transforms import NONE, Transforms
 from interp.layers import find_layer, forward_to, unwrap
@@ -57,7 +56,8 @@ class Scene:
                 stack.enter_context(torch.compiler.set_stance("force_eager"))  # hooks must run, and end the pass
             scene = cls(net, parts, layers, groups.to(images.device), reference, precision)
             if fold and layers and precision is None:
-                stack.enter_context(folded(net, scene.feed(images[:1].detach()), layers))
+                sample = torch.rand(images[:1].shape, generator=torch.Generator().manual_seed(0)).to(images.device)
+                stack.enter_context(folded(net, scene.feed(sample), layers))
             yield scene
 
     @property
@@ -76,9 +76,9 @@ class Scene:
         transforms: Transforms = NONE,
         maps: Tensor | None = None,
         noise: torch.Generator | None = None,
-        redirected: bool = False,
+        mode: AbstractContextManager = nullcontext(),  # noqa: B008 (it holds nothing)
     ) -> Tensor:
-        """The objectives (B,) of `images` (B, C, H, W), moved by `maps` (groups, 2, 3) of `transforms`."""
+        """The objectives (B,) of `images` (B, C, H, W), moved by `maps` (groups, 2, 3), in `mode`."""
         if maps is None:
             maps = transforms.draw(1, self.group_count, (images.shape[-2], images.shape[-1]), seed=0)[0]
         maps = maps.to(images.device)
@@ -87,7 +87,7 @@ class Scene:
         reference = self._reference(transforms, maps)
         values = []
         for objective, rows in self.parts:
-            with RedirectedRelu() if redirected else nullcontext():
+            with mode:
                 seen = self.see(frames[rows], objective.layers)
             of_reference = {name: reference[name][self.groups[rows]] for name in objective.layers & reference.keys()}
             look = Look(images[rows], seen, of_reference, None if transforms == NONE else own_maps[rows])
@@ -114,13 +114,14 @@ class Scene:
 
 
 def _spatial(net: nn.Module, name: str, output: Tensor) -> Tensor:
+    """Activations (B, C, h, w) of a layer's `output`; logits (B, J) have one position."""
     if output.ndim == 2:
         return output[:, :, None, None]
     at = layout(tuple(output.shape), unwrap(net))
     if at is None:
         raise UserError(
-            f"layer {name!r} puts out {tuple(output.shape)}; feature visualisation needs (B, C, H, W), tokens that "
-            "fill a grid, or (B, C): choose a convolutional layer, a transformer's block or the head"
+            f"layer {name!r} puts out {tuple(output.shape)}; feature visualisation needs (B, C, H, W), tokens on "
+            "a grid or (B, C): choose a convolutional layer, a transformer block or the head"
         )
     return at.grid(output)
 
