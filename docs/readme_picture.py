@@ -1,4 +1,4 @@
-"""Make docs/neuron_groups.png from a run: python docs/readme_picture.py RUN_FOLDER"""
+"""Make docs/neuron_groups.png from a run with +plugin=nmf: python docs/readme_picture.py RUN_FOLDER"""
 
 import sys
 from dataclasses import replace
@@ -17,6 +17,7 @@ def side_by_side(run: Path, rows: slice = slice(0, 6)) -> torch.Tensor:
     pictures = []
     for result in (NMFResult.load(folder) for folder in (folders[0], folders[-1])):
         few = {name: getattr(result, name)[rows] for name in ("images", "labels", "spatial")}
+        few |= {"drawn": torch.zeros(0), "icons": result.icons[:, :1]}
         pictures.append(replace(result, **few).pictures()["groups"])
     gap = torch.full((3, pictures[0].shape[1], 28), 255, dtype=torch.uint8)
     return torch.cat([pictures[0], gap, pictures[1]], dim=2)

@@ -156,8 +156,9 @@ class NMFResult(Result):
         if len(self.curve):
             text += f" The count is the smallest, up to {len(self.curve)}, after which one more would explain under 2%."
         dead = int(self.scalars()["dead_groups"])
-        text += f" {dead} groups never fire." if dead else ""
-        return text + (f" {self.negative_share:.0%} of the energy is negative." if self.negative_share > 0 else "")
+        text += f" {dead} groups never fire;" if dead else " Every group fires;"
+        negative = f" {self.negative_share:.0%} of the energy is negative." if self.negative_share else ""
+        return text + (negative or " no activation is negative.")
 
 
 def correlation(first: Tensor, second: Tensor) -> float:

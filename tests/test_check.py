@@ -76,7 +76,7 @@ def test_help_lists_every_group_without_torch(script, tmp_path):
         ["experiment=mnist"],
         ["trainer=ddp", "trainer.devices=8", "trainer.num_nodes=4"],
         ["sweep=seeds"],
-        *[[f"data={path.stem}"] for path in (CONF / "data").glob("*.yaml") if path.stem != "image_folder"],
+        *[[f"data={path.stem}"] for path in (CONF / "data").glob("*.yaml") if "root: ???" not in path.read_text()],
         *[[f"model={path.stem}"] for path in (CONF / "model").glob("*.yaml")],
     ],
 )

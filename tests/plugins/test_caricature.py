@@ -1,0 +1,90 @@
+"""Caricatures of a trained network look like their image to it; those of a random network do not."""
+
+import pytest
+import torch
+
+from interp.errors import UserError
+from interp.lit.classifier import load_weights
+from interp.lit.data import ImageData
+from interp.lit.data.digits import digits
+from interp.lit.models import small_cnn
+from plugins.caricature import FRAMES, CaricaturePlugin, CaricatureResult
+
+
+@pytest.fixture(scope="module")
+def trained(train, tmp_path_factory):
+    run = train(tmp_path_factory.mktemp("trained"), "trainer.max_epochs=3", "logger=none", "data.size=16", quick=False)
+    data = ImageData(digits, size=16)
+    net = small_cnn(data)
+    load_weights(net, data.class_names, run.checkpoint())
+    return net.eval(), data.probe
+
+
+def test_caricatures_are_nearer_to_their_image_than_to_any_other_class(trained):
+    result = CaricaturePlugin(name="c", control=True, images=10).look(*trained)
+    assert result.layers == ("block1", "block2", "block3", "block4")
+    assert result.identified.mean() > 0.9 and bool(result.identified[:, 0, :3].all())
+    assert (result.cosine[:, 0] > result.start_cosine).all()
+    assert result.control_cosine.mean() < result.cosine.mean() - 0.1
+    assert result.drawn.shape == (10, 1, 4, 1, 16, 16) and result.drawn.min() >= 0 and result.drawn.max() <= 1
+    assert set(result.pictures()) == set(result.captions()) == {"caricatures", "control"}
+
+
+def test_targets_stand_side_by_side(trained):
+    net, probe = trained
+    targets = ["none", "true", "predicted", "3", "block4"]
+    result = CaricaturePlugin(name="c", targets=targets, layers=["block2", "block3"], images=2, steps=8).look(
+        net, probe
+    )
+    assert result.drawn.shape[:3] == (2, 5, 2)
+    same = (result.drawn[:, 1] == result.drawn[:, 2]).flatten(1).all(dim=1)
+    with torch.no_grad():
+        right = net(result.images).argmax(1) == torch.tensor([0, 9])
+    assert torch.equal(same, right)
+    assert not torch.equal(result.drawn[:, 1], result.drawn[:, 3])
+
+
+def test_an_attribution_caricature_raises_its_class(trained):
+    net, probe = trained
+    result = CaricaturePlugin(name="c", targets=["none", "7"], layers=["block3"], images=6).look(net, probe)
+    with torch.no_grad():
+        share = [net(result.drawn[:, index, 0]).softmax(dim=1)[:, 7].mean() for index in (0, 1)]
+    assert share[1] > share[0]
+
+
+def test_iterated_attribution_runs_from_late_to_early(trained):
+    options = {"layers": ["block2", "block3", "block4"], "targets": ["true"], "images": 2, "steps": 8}
+    once, iterated = (CaricaturePlugin(name="c", iterated=flag, **options).look(*trained) for flag in (False, True))
+    assert torch.equal(once.drawn[:, 0, 2], iterated.drawn[:, 0, 2])  # at the last layer there is nothing between
+    assert not torch.equal(once.drawn[:, 0, 0], iterated.drawn[:, 0, 0])
+    assert "not sure that this is principled" in iterated.captions()["caricatures"]
+
+
+def test_the_film_grows_and_keeps_its_first_frame(trained):
+    net, probe = trained
+    first = CaricaturePlugin(name="c", layers=["block3"], images=2, steps=2).look(net, probe)
+    result = first
+    for _ in range(FRAMES + 5):
+        result = CaricaturePlugin(name="c", layers=["block3"], images=2, steps=2).look(net, probe).following(result)
+    assert len(result.film) == len(result.looks) <= FRAMES and result.looks[0] == 0
+    assert result.looks[-1] == FRAMES + 5 and list(result.looks) == sorted(set(result.looks))
+    assert torch.equal(result.film[0], first.film[0]) and "film" in result.pictures()
+
+
+def test_saved_and_loaded_it_is_the_same(trained, tmp_path):
+    result = CaricaturePlugin(name="c", layers=["block3"], images=2, steps=2, control=True).look(*trained)
+    result.save(tmp_path)
+    again = CaricatureResult.load(tmp_path)
+    assert torch.equal(again.drawn, result.drawn) and again.captions() == result.captions()
+
+
+def test_settings_that_do_not_fit_are_named(trained):
+    net, probe = trained
+    with pytest.raises(UserError, match="no plugin.c.targets 'block5'; did you mean 'block"):
+        CaricaturePlugin(name="c", targets=["block5"]).look(net, probe)
+    with pytest.raises(UserError, match="plugin.c.steps=0"):
+        CaricaturePlugin(name="c", steps=0)
+    with pytest.raises(UserError, match="no layer 'blok3'.*did you mean 'block3'"):
+        CaricaturePlugin(name="c", layers=["blok3"]).check(net)
+    with pytest.raises(UserError, match="early to late"):
+        CaricaturePlugin(name="c", layers=["block4"], targets=["block2"], steps=2).look(net, probe)
