@@ -1,11 +1,13 @@
 """What is looked at: a few fixed images with their labels, the same at every epoch and in every run of a sweep."""
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 
 class LabelledImages(Protocol):
@@ -26,6 +28,8 @@ class Probe:
     labels: Tensor  # (B,) int64, -1 where the class is unknown
     class_names: tuple[str, ...]  # J names
     indices: Tensor  # (B,) int64, position in the data set
+    dataset: LabelledImages | None = None  # all the images that these were chosen from
+    workers: int = 0  # processes that read them
 
     def __len__(self) -> int:
         return len(self.images)
@@ -35,12 +39,27 @@ class Probe:
         moved = {name: getattr(self, name).to(device) for name in ("images", "labels", "indices")}
         return replace(self, **moved)
 
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images of the data set in its order, `size` at a time, on the probe's device; its own without one.
+
+        Images are (n, C, H, W) float32 in [0, 1], labels (n,) int64. The loader's random stream is its own.
+        """
+        if self.dataset is None:
+            yield from zip(self.images.split(size), self.labels.split(size), strict=True)
+            return
+        stream = torch.Generator().manual_seed(0)
+        loader = DataLoader(cast(Dataset, self.dataset), size, num_workers=self.workers, generator=stream)
+        for images, labels in loader:
+            yield images.to(self.images.device), labels.to(self.images.device)
+
     def label_names(self) -> list[str]:
         """The class name of each image, '' where it is unknown."""
         return [self.class_names[label] if label >= 0 else "" for label in self.labels.tolist()]
 
 
-def choose_probe(dataset: LabelledImages, class_names: tuple[str, ...], count: int, seed: int = 0) -> Probe:
+def choose_probe(
+    dataset: LabelledImages, class_names: tuple[str, ...], count: int, seed: int = 0, workers: int = 0
+) -> Probe:
     """Choose `count` images of `dataset`, balanced over its classes and sorted by class.
 
     The choice depends on `seed` alone. Warns and takes every image when there are fewer than `count`.
@@ -50,7 +69,7 @@ def choose_probe(dataset: LabelledImages, class_names: tuple[str, ...], count: i
         warnings.warn(f"the probe wants {count} images, the set has {len(targets)}: all of them are used", stacklevel=2)
     indices = balanced_choice(targets, count, seed)
     images = torch.stack([dataset[index][0] for index in indices.tolist()])
-    return Probe(images, targets[indices], class_names, indices)
+    return Probe(images, targets[indices], class_names, indices, dataset, workers)
 
 
 def balanced_choice(targets: Tensor, count: int, seed: int) -> Tensor:

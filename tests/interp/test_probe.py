@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from interp.lit.data import TensorImages
-from interp.probe import balanced_choice, choose_probe
+from interp.probe import Probe, balanced_choice, choose_probe
 
 
 def images(targets: list[int]) -> TensorImages:
@@ -45,3 +45,14 @@ def test_images_belong_to_their_labels():
 def test_more_than_there_are_takes_all_and_says_so():
     with pytest.warns(UserWarning, match="wants 100 images, the set has 4"):
         assert len(choose_probe(images([0, 1, 0, 1]), ("a", "b"), 100)) == 4
+
+
+def test_the_rest_of_the_data_set_can_be_read_in_order_with_the_random_state_left_alone():
+    probe = choose_probe(images([0, 1] * 20), ("a", "b"), 6)
+    before = torch.get_rng_state()
+    read = list(probe.batches(16))
+    assert torch.equal(before, torch.get_rng_state())
+    assert [len(labels) for _, labels in read] == [16, 16, 8]
+    assert torch.equal(torch.cat([pixels for pixels, _ in read])[:, 0, 0, 0].mul(255).round(), torch.arange(40.0))
+    alone = Probe(probe.images, probe.labels, probe.class_names, probe.indices)
+    assert torch.equal(torch.cat([labels for _, labels in alone.batches(4)]), probe.labels)

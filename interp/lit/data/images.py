@@ -119,7 +119,9 @@ class ImageData(LightningDataModule):
     @cached_property
     def probe(self) -> Probe:
         """The images that plugins look at: the same at every epoch and in every run."""
-        return choose_probe(self.splits.val, self.class_names, self.probe_images, self.probe_seed)
+        return choose_probe(
+            self.splits.val, self.class_names, self.probe_images, self.probe_seed, workers=self.num_workers
+        )
 
     def train_dataloader(self) -> DataLoader:
         images = self.splits.train
