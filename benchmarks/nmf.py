@@ -53,7 +53,7 @@ def floor(rows: Tensor, groups: int) -> float:
 
 def to_within_one_percent(solver: Solver, rows: Tensor, groups: int, target: float, most: int) -> tuple[float, int]:
     """CPU seconds and sweeps, or infinity where `most` sweeps do not reach the target."""
-    for sweeps in [n for n in (1, 2, 3, 5, 8, 12, 18, 27, 40, 80, 160, 320) if n <= most]:
+    for sweeps in [n for n in (*range(1, 21), 24, 28, 34, 40, 80, 160, 320) if n <= most]:
         if solver(rows, groups, sweeps) <= 1.01 * target:
             return seconds(partial(solver, rows, groups, sweeps), repeats=1 if rows.numel() > 2e7 else 3), sweeps
     return float("inf"), most

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from interp.errors import UserError
-from interp.factorization.start import nndsvd
+from interp.factorization.hals import hals, squared_error
+from interp.factorization.start import start_of
 
-ROUNDS = 3  # over the columns of a factor in each sweep: on the same Gram matrices they cost little
-PLAIN = 3  # sweeps before extrapolation begins: earlier it can leave the valley that NNDSVD chose
+PLAIN = 2  # sweeps before extrapolation begins: earlier it can leave the valley that NNDSVD chose
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ def nmf(
 
     A sweep reads the rows once, `block` at a time (moved to `device` if it is given, so that the matrix may be larger
     than the device's memory), and updates both factors. It ends when the squared error changes by less than
-    `tolerance` of itself, or after `sweeps`. The start is `start` (K, C) or (G, K, C), or NNDSVD (Boutsidis &
-    Gallopoulos 2008); of more than twice `sample` rows, a sample of them is factorised first. A row of NaN is missing:
+    `tolerance` of itself, or after `sweeps`. The start is `start` (K, C) or (G, K, C), or that of `start_of`
+    (NNDSVD, improved); of more than twice `sample` rows, a sample of them is factorised first. A row of NaN is missing:
     it counts for nothing and its spatial factors are 0. Raises UserError for negative rows or for more groups than
     rows or channels, ValueError for infinite or partly missing rows.
     """
@@ -112,7 +112,7 @@ def _start(matrix: _Matrix, groups: int, start: Tensor | None, sample: int) -> t
         chosen = torch.randperm(rows, generator=torch.Generator().manual_seed(0))[:sample].sort().values
         channel = nmf(matrix.take(chosen), groups, sweeps=20, tolerance=1e-3).channel
     else:
-        spatial, channel = nndsvd(matrix.take(slice(None)), groups)
+        spatial, channel = start_of(matrix.take(slice(None)), groups)
     return spatial, channel
 
 
@@ -123,15 +123,10 @@ def _descend(matrix: "_Matrix", spatial: Tensor, channel: Tensor, sweeps: int, t
     """
     ahead_spatial, ahead_channel, error, done = spatial.clone(), channel, matrix.total, 0
     beyond, longest = (torch.full((len(error), 1, 1), value, device=matrix.device) for value in (0.5, 1.0))
-    first = ROUNDS if spatial.any() else 3 * ROUNDS  # from nothing
+    fresh = not spatial.any()
     for done in range(1, sweeps + 1):
         gram, cross = _sweep(
-            matrix,
-            spatial,
-            ahead_spatial,
-            ahead_channel,
-            beyond if done > PLAIN else None,
-            ROUNDS if done > 1 else first,
+            matrix, spatial, ahead_spatial, ahead_channel, beyond if done > PLAIN else None, fresh and done == 1
         )
         updated = hals(ahead_channel, gram, cross)
         previous, error = error, squared_error(matrix.total, gram, cross, updated)
@@ -151,44 +146,28 @@ def _descend(matrix: "_Matrix", spatial: Tensor, channel: Tensor, sweeps: int, t
 
 
 def _sweep(
-    matrix: _Matrix, spatial: Tensor, ahead: Tensor, channel: Tensor, beyond: Tensor | None, rounds: int
+    matrix: _Matrix, spatial: Tensor, ahead: Tensor, channel: Tensor, beyond: Tensor | None, fresh: bool
 ) -> tuple[Tensor, Tensor]:
-    """Update `spatial` and `ahead` in place; Gram matrix (G, K, K) of `ahead`, its product (G, K, C) with the rows."""
+    """Update `spatial` and `ahead` in place; Gram matrix (G, K, K) of `ahead`, its product (G, K, C) with the rows.
+
+    `fresh` spatial factors begin at the least-squares solution, and the channel factors follow as rows come in.
+    """
     gram_of_channel = channel @ channel.mT
     gram = torch.zeros_like(gram_of_channel, dtype=torch.float64)
     cross = torch.zeros_like(channel, dtype=torch.float64)
-    for place, x in matrix.blocks():
-        updated = hals(ahead[..., place], gram_of_channel, channel @ x.mT, rounds)
+    for number, (place, x) in enumerate(matrix.blocks(), start=1):
+        product = channel @ x.mT
+        if fresh:
+            ahead[..., place] = (torch.linalg.pinv(gram_of_channel, hermitian=True) @ product).clamp_min_(0)
+        updated = hals(ahead[..., place], gram_of_channel, product)
         part = torch.lerp(spatial[..., place], updated, 1 + beyond).clamp_min_(0) if beyond is not None else updated
         spatial[..., place], ahead[..., place] = updated, part
         gram += part @ part.mT
         cross += part @ x
+        if fresh and number & (number - 1) == 0:
+            channel = hals(channel, gram.float(), cross.float())
+            gram_of_channel = channel @ channel.mT
     return gram.float(), cross.float()
-
-
-def hals(factor: Tensor, gram: Tensor, cross: Tensor, rounds: int = ROUNDS) -> Tensor:
-    """Update each column of `factor` (G, K, M) >= 0 in turn towards min ||X - other' factor||, `rounds` times.
-
-    `gram` (G, K, K) = other @ other', `cross` (G, K, M) = other @ X. The columns depend on each other, hence the loop
-    over K. A column whose partner is zero becomes zero.
-    """
-    energy = gram.diagonal(dim1=-2, dim2=-1)[..., None]
-    alive = energy > 1e-14 * energy.amax(dim=1, keepdim=True)
-    inverse = torch.where(alive, 1 / energy, 0)
-    others, target = gram * inverse, cross * inverse
-    others.diagonal(dim1=-2, dim2=-1).zero_()
-    factor = factor.clone(memory_format=torch.contiguous_format)
-    for k in [*range(factor.shape[1])] * rounds:
-        column = slice(k, k + 1)
-        factor[:, column] = torch.baddbmm(target[:, column], others[:, column], factor, alpha=-1).clamp_min_(0)
-    return factor
-
-
-def squared_error(total: Tensor, gram: Tensor, cross: Tensor, channel: Tensor) -> Tensor:
-    """||X - W'S||^2 (G,) without the residual, in float64 because it cancels: total - 2<WX, S> + <WW', SS'>."""
-    channel = channel.double()
-    product = (cross.double() * channel).sum(dim=(1, 2))
-    return (total - 2 * product + (gram.double() * (channel @ channel.mT)).sum(dim=(1, 2))).clamp_min(0)
 
 
 def _normalised(matrix: _Matrix, spatial: Tensor, channel: Tensor, error: Tensor, sweeps: int) -> Factors:

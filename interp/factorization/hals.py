@@ -1,0 +1,31 @@
+"""The update of hierarchical alternating least squares (Cichocki & Phan 2009), and the error that it lowers."""
+
+import torch
+from torch import Tensor
+
+ROUNDS = 3  # over the columns of a factor in each sweep: on the same Gram matrices they cost little
+
+
+def hals(factor: Tensor, gram: Tensor, cross: Tensor, rounds: int = ROUNDS) -> Tensor:
+    """Update each column of `factor` (G, K, M) >= 0 in turn towards min ||X - other' factor||, `rounds` times.
+
+    `gram` (G, K, K) = other @ other', `cross` (G, K, M) = other @ X. The columns depend on each other, hence the loop
+    over K. A column whose partner is zero becomes zero.
+    """
+    energy = gram.diagonal(dim1=-2, dim2=-1)[..., None]
+    alive = energy > 1e-14 * energy.amax(dim=1, keepdim=True)
+    inverse = torch.where(alive, 1 / energy, 0)
+    others, target = gram * inverse, cross * inverse
+    others.diagonal(dim1=-2, dim2=-1).zero_()
+    factor = factor.clone(memory_format=torch.contiguous_format)
+    for k in [*range(factor.shape[1])] * rounds:
+        column = slice(k, k + 1)
+        factor[:, column] = torch.baddbmm(target[:, column], others[:, column], factor, alpha=-1).clamp_min_(0)
+    return factor
+
+
+def squared_error(total: Tensor, gram: Tensor, cross: Tensor, channel: Tensor) -> Tensor:
+    """||X - W'S||^2 (G,) without the residual, in float64 because it cancels: total - 2<WX, S> + <WW', SS'>."""
+    channel = channel.double()
+    product = (cross.double() * channel).sum(dim=(1, 2))
+    return (total - 2 * product + (gram.double() * (channel @ channel.mT)).sum(dim=(1, 2))).clamp_min(0)
