@@ -81,7 +81,7 @@ def clear_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
-        fail(f"{error.filename}: {error.strerror}. If this is where the run should go, choose hydra.run.dir=FOLDER")
+        fail(f"{error.filename}: {error.strerror}. If this is where the run should go, choose output=FOLDER")
 
 
 def told_clearly(main: Callable[..., T]) -> Callable[..., T]:
@@ -145,6 +145,16 @@ def _siblings(parent: str) -> list[str]:
     return sorted({*map(str, node), *([] if parent else groups())}) if isinstance(node, DictConfig) else []
 
 
+def hydras_own(argument: str) -> list[str]:
+    """`output=FOLDER` as the settings by which Hydra puts its own files there too; other arguments as they are.
+
+    >>> hydras_own("output=here")
+    ['hydra.run.dir=here', 'hydra.sweep.dir=here']
+    """
+    folder = argument.removeprefix("output=")
+    return [argument] if folder == argument else [f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"]
+
+
 def launch(main: Callable[[], None]) -> None:
     """Run a Hydra main function so that errors reach `clear_errors` instead of Hydra's own printing."""
     import os
@@ -153,5 +163,6 @@ def launch(main: Callable[[], None]) -> None:
     stamp = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{time.time_ns() // 10**6 % 1000:03d}"
     os.environ.setdefault("RUN_STAMP", stamp)  # one folder for all processes of a run, and no other run's
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    sys.argv[1:] = [argument for given in sys.argv[1:] for argument in hydras_own(given)]
     with clear_errors():
         main()

@@ -56,7 +56,7 @@ def test_the_study_of_the_guide_works_as_it_is_written_there(tmp_path):
     (tmp_path / "confidence.py").write_text(code)
     (tmp_path / "mine" / "plugin").mkdir(parents=True)
     (tmp_path / "mine" / "plugin" / "confidence.yaml").write_text(settings)
-    quick = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "data.size=8", "logger=csv", "hydra.run.dir=run"]
+    quick = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "data.size=8", "logger=csv", "output=run"]
     by_target = "+plugin.sharper={_target_: confidence.ConfidencePlugin, temperature: 0.5}"
     by_name = ["+plugin=confidence", f"hydra.searchpath=[file://{tmp_path}/mine]"]
     command(tmp_path, by_target, *by_name, *quick, PYTHONPATH=str(tmp_path))
@@ -82,7 +82,7 @@ def test_mistakes_in_an_analysis_are_named(tmp_path, arguments, message):
 
 
 def test_an_untrained_network_can_be_analysed_without_a_checkpoint(tmp_path):
-    command(tmp_path, "data.size=16", "+plugin=nmf", "hydra.run.dir=run", "accelerator=cpu", script="analyze.py")
+    command(tmp_path, "data.size=16", "+plugin=nmf", "output=run", "accelerator=cpu", script="analyze.py")
     assert (tmp_path / "run" / "results" / "nmf" / "epoch=0000" / "groups.png").is_file()
 
 
@@ -162,7 +162,7 @@ def test_an_output_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "outputs").write_text("in the way")
     done = command(tmp_path, "+plugin=nmf", check=False)
     assert done.returncode == 1 and done.stderr.startswith("error: ") and "outputs" in done.stderr
-    assert "hydra.run.dir" in done.stderr and "Traceback" not in done.stderr
+    assert "output=FOLDER" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.slow
