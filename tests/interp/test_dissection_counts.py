@@ -158,10 +158,10 @@ class Colours(nn.Module):
 
 @pytest.fixture(scope="module")
 def coloured():
-    from interp.lit.data.concepts import shape_concepts
-    from interp.lit.data.shapes import COLORS, ConceptImages, generate
+    from interp.lit.data.concepts import ConceptImages
+    from interp.lit.data.shapes import COLORS, generate
 
-    data = shape_concepts(ConceptImages(**vars(generate(120, 0))))
+    data = ConceptImages(**vars(generate(120, 0))).concept_data()
     return COLORS, dissect(Colours(list(COLORS.values())), data, ["units"], shuffles=2)["units"]
 
 

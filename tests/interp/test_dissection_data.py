@@ -232,11 +232,11 @@ def test_a_label_that_is_no_concept_is_named(label):
 
 
 def test_shapes_keep_their_exact_labels():
-    from interp.lit.data.concepts import shape_concepts
-    from interp.lit.data.shapes import ConceptImages, generate
+    from interp.lit.data.concepts import ConceptImages
+    from interp.lit.data.shapes import generate
 
     made = generate(6, 0, size=32)
-    data = shape_concepts(ConceptImages(**vars(made)))
+    data = ConceptImages(**vars(made)).concept_data()
     assert data.concepts.categories == ("color", "texture", "object", "part", "scene") and len(data) == 6
     assert torch.equal(data.image(2), made.images[2] / 255) and data.labels(0).labelled.all()
     for number, name in enumerate(data.concepts.names):

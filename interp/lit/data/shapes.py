@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from interp.errors import UserError
-from interp.lit.data.images import Splits, TensorImages
+from interp.lit.data.concepts import ConceptImages
+from interp.lit.data.images import Splits
 from interp.lit.data.shapes_draw import SCENES, SHAPES, SIDE, TEXTURES, Grid, Objects, blend
 
 COLORS = {
@@ -44,21 +45,6 @@ class Shapes:
     targets: Tensor  # (N,) int64, indices into CLASS_NAMES
     concepts: dict[str, Tensor]  # category -> (N, H, W) uint8, indices into its names, 0 where there is no label
     concept_names: dict[str, tuple[str, ...]]  # category -> names, "" first
-
-
-class ConceptImages(TensorImages):
-    """Images with a label of each category on each pixel: `concepts` and `concept_names` as in `Shapes`."""
-
-    def __init__(
-        self, images: Tensor, targets: Tensor, concepts: dict[str, Tensor], concept_names: dict[str, tuple[str, ...]]
-    ) -> None:
-        super().__init__(images, targets)
-        self.concepts, self.concept_names = concepts, concept_names
-
-    def subset(self, indices: Tensor) -> "ConceptImages":
-        """The images at `indices`, int64 (M,), with their labels."""
-        concepts = {category: labels[indices] for category, labels in self.concepts.items()}
-        return ConceptImages(self.images[indices], self.targets[indices], concepts, self.concept_names)
 
 
 def shapes(
