@@ -1,0 +1,60 @@
+"""Charts by matplotlib as pictures: uint8 tensors (3, H, W), without a global figure."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WIDTH = 9.6  # inches of 100 pixels
+STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10}
+
+
+def chart(draw: Any, *arguments: Any, rows: int = 1, columns: int = 1, height: float = 2.2, **layout: Any) -> Tensor:
+    """The picture that `draw(axes, *arguments)` makes on `rows` x `columns` axes (an array), `height` inches a row."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, max(1.6, height * rows)), dpi=100, layout="constrained")
+        canvas = FigureCanvasAgg(figure)
+        draw(figure.subplots(rows, columns, squeeze=False, **layout), *arguments)
+        return _picture(figure, canvas)
+
+
+def _picture(figure: "Figure", canvas: Any) -> Tensor:
+    canvas.draw()
+    return torch.from_numpy(np.array(canvas.buffer_rgba())[..., :3]).permute(2, 0, 1).contiguous()
+
+
+def palette(count: int) -> list[tuple[float, ...]]:
+    """`count` colours that are told apart on white, always the same; they repeat after ten."""
+    from matplotlib import colormaps
+
+    return [colormaps["tab10"](k % 10) for k in range(count)]
+
+
+def shades(count: int) -> list[tuple[float, ...]]:
+    """`count` colours from light to dark, for what has an order, such as layers from early to late."""
+    from matplotlib import colormaps
+
+    return [colormaps["viridis_r"](0.15 + 0.8 * k / max(1, count - 1)) for k in range(count)]
+
+
+def lines(axes: Any, values: Mapping[str, Sequence[float]], ticks: Sequence[str], colours: Sequence[Any]) -> None:
+    """A line for each of `values` by name, over places that are called `ticks`; NaN leaves a gap."""
+    for (name, line), colour in zip(values.items(), colours, strict=False):
+        axes.plot(range(len(line)), line, "o-", markersize=3, linewidth=1.4, color=colour, label=name)
+    some_ticks(axes, ticks)
+    axes.grid(axis="y", alpha=0.3)
+
+
+def some_ticks(axes: Any, ticks: Sequence[str], most: int = 11) -> None:
+    """Name the places 0, 1, ... across, evenly thinned where there are more than `most`."""
+    step = -(-len(ticks) // most)
+    axes.set_xticks(range(0, len(ticks), step), ticks[::step])
