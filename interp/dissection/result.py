@@ -51,6 +51,14 @@ class Dissection(Result):
             minimum,
         )
 
+    @classmethod
+    def together(cls, found: "Sequence[Dissection]") -> "Dissection":
+        """The units of several layers in a row, dissected on the same data; the level of chance is left out."""
+        first = found[0]
+        own = {n: torch.cat([getattr(f, n) for f in found]) for n in ("thresholds", "intersection", "area")}
+        layer, chance = ", ".join(f.layer for f in found), first.chance[:0]
+        return cls(**vars(first) | own | {"layer": layer, "chance": chance})
+
     @property
     def iou(self) -> Tensor:
         """(U, L) float64 in [0, 1], over the data set."""
@@ -81,6 +89,14 @@ class Dissection(Result):
         """Concepts that have a detector, int64 ascending."""
         return self.best[self.detectors].unique()
 
+    def leading(self, count: int) -> Tensor:
+        """Up to `count` units (n,) int64 that fire on something: the best of each concept, then others by their IoU."""
+        order = self.best_iou.argsort(descending=True, stable=True)
+        order = order[self.best_iou[order] > 0]
+        concept = self.best[order]
+        repeats = (concept[:, None] == concept).tril(-1).any(dim=1)
+        return order[repeats.long().argsort(stable=True)][:count]
+
     def level(self) -> tuple[int, int]:
         """The number of detectors and of unique detectors."""
         return int(self.detectors.sum()), len(self.unique)
@@ -107,6 +123,13 @@ class Dissection(Result):
     def no_support(self) -> tuple[str, ...]:
         """The concepts without a pixel."""
         return tuple(name for name, pixels in zip(self.concepts, self.support.tolist(), strict=True) if not pixels)
+
+    def out_of_reach(self) -> tuple[str, ...]:
+        """Concepts so much larger or smaller than what any unit fires on that no overlap could make a detector."""
+        fires = self.area.amax(dim=0)[self.category]
+        best = torch.minimum(fires, self.support) / torch.maximum(fires, self.support).clamp_min(1)
+        missed = (self.support > 0) & (best <= self.minimum)
+        return tuple(self.concepts[c] for c in missed.nonzero()[:, 0].tolist())
 
     def warn(self) -> None:
         """Warn of what could not be measured."""

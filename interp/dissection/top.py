@@ -71,6 +71,10 @@ def evidence(
 
     The latter is bool (S, n, H, W), from the `thresholds` (U,) of all units of the layer.
     """
+    if not len(units):
+        channels, height, width = data.image(0).shape
+        sizes = (0, images.shape[1], height, width)
+        return torch.zeros(*sizes[:2], channels, *sizes[2:], dtype=torch.uint8), torch.zeros(sizes, dtype=torch.bool)
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     pictures = torch.stack([data.image(index) for index in images.flatten().tolist()])
     values = layer.activations(net, pictures.to(device), batch_size).unflatten(0, images.shape)
