@@ -1,17 +1,20 @@
 """Disturbed images with their labels disturbed alike: noise, rotation, shuffled patches (network dissection, seed 003).
 
+As an option the common corruptions of Hendrycks and Dietterich (2019).
 Images are (..., H, W) in [0, 1], label maps (..., h, w) of integers over the same field at a resolution of their own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from interp.dissection.concepts import VOID, ConceptData, Concepts, Labels
+from interp.errors import UserError, unknown
 
 
 def add_noise(images: Tensor, strength: float, seed: int) -> Tensor:
@@ -50,26 +53,64 @@ def _cells(side: int, grid: int) -> tuple[Tensor, Tensor]:
     return place.floor().long(), place - place.floor()
 
 
+CORRUPTIONS = (
+    "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow",
+    "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression",
+)  # fmt: skip
+
+
+def corrupt(image: Tensor, kind: str, severity: int, seed: int) -> Tensor:
+    """`image` (C, H, W) with one of the `CORRUPTIONS` at a severity of 1 to 5, by the package imagecorruptions.
+
+    Raises UserError where it is not installed, and for images of less than 32 pixels.
+    """
+    try:
+        import imagecorruptions
+    except ImportError as error:
+        raise UserError(f"{kind} needs a package: pip install imagecorruptions-imaug") from error
+    if min(image.shape[1:]) < 32:
+        raise UserError(f"{kind} needs images of at least 32 x 32 pixels, these have {tuple(image.shape[1:])}")
+    picture = (image.movedim(0, -1).expand(-1, -1, 3).cpu().numpy() * 255).round().astype(np.uint8)
+    own = {"seed": seed} if kind in ("impulse_noise", "glass_blur") else {}  # the others draw from NumPy's own stream
+    state = np.random.get_state()  # noqa: NPY002
+    try:
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        corrupted = imagecorruptions.corrupt(picture, severity, kind, **own)
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+    found = torch.from_numpy(corrupted.copy()).movedim(-1, 0).to(image) / 255
+    return found.mean(dim=0, keepdim=True) if len(image) == 1 else found
+
+
 @dataclass(frozen=True)
 class Disturbance:
     """What happens to an image and to its labels, given a seed."""
 
-    name: str
+    family: str
+    strength: str
     image: Callable[[Tensor, int], Tensor]
     labels: Callable[[Tensor, int], Tensor]
+
+    @property
+    def name(self) -> str:
+        """Family and strength."""
+        return f"{self.family} {self.strength}"
+
+
+def _stay(maps: Tensor, seed: int) -> Tensor:
+    return maps
 
 
 def noise(strength: float) -> Disturbance:
     """Uniform noise; the labels stay."""
-    return Disturbance(
-        f"noise {strength:g}", lambda image, seed: add_noise(image, strength, seed), lambda maps, _: maps
-    )
+    return Disturbance("noise", f"{strength:g}", lambda image, seed: add_noise(image, strength, seed), _stay)
 
 
 def rotation(degrees: float) -> Disturbance:
     """Rotation of images and labels."""
     return Disturbance(
-        f"rotation {degrees:g}",
+        "rotation",
+        f"{degrees:g}",
         lambda image, _: rotate_images(image, degrees),
         lambda maps, _: rotate_labels(maps, degrees),
     )
@@ -81,10 +122,32 @@ def patches(grid: int) -> Disturbance:
     def shuffle(maps: Tensor, seed: int) -> Tensor:
         return shuffle_patches(maps, grid, seed)
 
-    return Disturbance(f"patches {grid} x {grid}", shuffle, shuffle)
+    return Disturbance("patches", f"{grid} x {grid}", shuffle, shuffle)
+
+
+def corruption(kind: str, severity: int) -> Disturbance:
+    """One of the `CORRUPTIONS` at a severity of 1 to 5; the labels stay, also where a blur moves an edge."""
+    return Disturbance(kind, str(severity), lambda image, seed: corrupt(image, kind, severity, seed), _stay)
 
 
 STANDARD = (*map(noise, (1, 5, 10, 100)), *map(rotation, (10, 45, 90)), *map(patches, (4, 8)))
+ATTACKS = {"fgsm": 1, "pgd": 10}  # steps
+
+
+def disturbances(names: Iterable[str]) -> list[Disturbance]:
+    """Those of STANDARD by family, or the `CORRUPTIONS` by name (`corruptions`: all) at five severities.
+
+    Raises UserError for another name.
+    """
+    known = ("noise", "rotation", "patches", "corruptions", *CORRUPTIONS)
+    found: list[Disturbance] = []
+    for name in names:
+        if name not in known:
+            raise unknown("disturbance", name, [*known, *ATTACKS])
+        kinds = CORRUPTIONS if name == "corruptions" else [name] if name in CORRUPTIONS else []
+        found += [d for d in STANDARD if d.family == name]
+        found += [corruption(kind, severity) for kind in kinds for severity in range(1, 6)]
+    return found
 
 
 @dataclass(frozen=True)

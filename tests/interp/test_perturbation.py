@@ -1,10 +1,25 @@
 """Disturbed images and their labels: exact where the disturbance is exact, alike where both move."""
 
+import sys
+
+import numpy as np
 import pytest
 import torch
 
 from interp.dissection.concepts import NONE, VOID, Concepts, TensorConcepts
-from interp.perturbation import STANDARD, Disturbed, add_noise, patches, rotate_images, rotate_labels, shuffle_patches
+from interp.errors import UserError
+from interp.perturbation import (
+    CORRUPTIONS,
+    STANDARD,
+    Disturbed,
+    add_noise,
+    corrupt,
+    disturbances,
+    patches,
+    rotate_images,
+    rotate_labels,
+    shuffle_patches,
+)
 
 
 def concept_data(side=16, label_side=8, images=3):
@@ -101,3 +116,41 @@ def test_images_are_shuffled_each_in_its_own_way():
     disturbed = Disturbed(same, patches(4))
     assert not torch.equal(disturbed.image(0), disturbed.image(1))
     assert [d.name for d in STANDARD][-3:] == ["rotation 90", "patches 4 x 4", "patches 8 x 8"]
+
+
+def test_disturbances_by_name():
+    assert [d.name for d in disturbances(["patches", "noise"])][:3] == ["patches 4 x 4", "patches 8 x 8", "noise 1"]
+    assert len(disturbances(["corruptions"])) == 75 and disturbances(["fog"])[4].name == "fog 5"
+    with pytest.raises(UserError, match="no disturbance 'rotate'; did you mean 'rotation'"):
+        disturbances(["rotate"])
+
+
+def test_corruptions_need_their_package_and_32_pixels(monkeypatch):
+    with pytest.raises(
+        UserError, match=r"fog needs (a package: pip install imagecorruptions-imaug|images of at least)"
+    ):
+        corrupt(torch.rand(3, 16, 16), "fog", 1, 0)
+    monkeypatch.setitem(sys.modules, "imagecorruptions", None)
+    with pytest.raises(UserError, match="fog needs a package: pip install imagecorruptions-imaug"):
+        corrupt(torch.rand(3, 64, 64), "fog", 1, 0)
+
+
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+def test_corruptions_depend_on_kind_severity_and_seed_alone(kind):
+    pytest.importorskip("imagecorruptions")
+    image, state = shapes_image(), numpy_stream()
+    mild, strong = (corrupt(image, kind, severity, seed=3) for severity in (1, 5))
+    assert mild.shape == image.shape and mild.dtype == torch.float32 and 0 <= mild.min() <= mild.max() <= 1
+    assert torch.equal(mild, corrupt(image, kind, 1, seed=3)) and state == numpy_stream()
+    assert (strong - image).abs().mean() > (mild - image).abs().mean() > 0
+    assert corrupt(image[:1], kind, 1, seed=3).shape == (1, 64, 64)
+
+
+def numpy_stream():
+    return np.random.get_state()[1].tolist()  # noqa: NPY002
+
+
+def shapes_image():
+    from interp.lit.data.shapes import generate
+
+    return generate(1, 0).images[0] / 255
