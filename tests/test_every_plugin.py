@@ -64,7 +64,7 @@ DISTURBABLE = (
 
 @pytest.mark.parametrize("name", NAMES)
 def test_training_is_left_alone_and_analysis_afterwards_agrees(name, plain, train, tmp_path):
-    studied = train(tmp_path, f"+plugin={name}", *DISTURBABLE)
+    studied = train(tmp_path, f"+plugin={name}", f"plugin.{name}.every_n_epochs=1", *DISTURBABLE)
     ours, theirs = studied.checkpoint(), plain.checkpoint()
     for part in ("state_dict", "optimizer_states", "lr_schedulers"):
         assert identical(ours[part], theirs[part])
