@@ -43,16 +43,17 @@ class Attacked:
         return len(self.data)
 
     def image(self, index: int) -> Tensor:
-        """Image `index`, on the CPU; read in order, each batch is attacked once."""
+        """Image `index`, on the CPU: read in order each batch is attacked once, out of order each image alone."""
         start = index - index % self.batch_size
-        if start != self._start:
-            device = next((p.device for p in self.net.parameters()), torch.device("cpu"))
-            chosen = range(start, min(start + self.batch_size, len(self)))
-            images = torch.stack([self.data.image(i) for i in chosen]).to(device)
-            targets = self.targets[start : start + self.batch_size].to(device)
-            self._images = attack(self.net, images, targets, self.radius, self.steps).cpu()
-            self._start = start
-        return self._images[index - start]
+        if index == start != self._start:
+            self._images, self._start = self._attack(range(start, min(start + self.batch_size, len(self)))), start
+        return self._images[index - start] if start == self._start else self._attack(range(index, index + 1))[0]
+
+    def _attack(self, chosen: range) -> Tensor:
+        device = next((p.device for p in self.net.parameters()), torch.device("cpu"))
+        images = torch.stack([self.data.image(index) for index in chosen]).to(device)
+        targets = self.targets[chosen.start : chosen.stop].to(device)
+        return attack(self.net, images, targets, self.radius, self.steps).cpu()
 
     def labels(self, index: int) -> Labels:
         """Those of `data`."""

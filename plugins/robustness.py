@@ -1,0 +1,203 @@
+"""How far answers, detectors and activations survive disturbed images, epoch by epoch."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from interp.attack import Attacked
+from interp.dissection import ConceptData, concept_data, evidence, targets_of
+from interp.dissection.robustness import SURVIVAL, Seen, see, survival
+from interp.draw import grid
+from interp.draw.charts import chart, lines, shades
+from interp.draw.detectors import masked
+from interp.errors import UserError
+from interp.layers import Layer, find_layer, spread_layers
+from interp.perturbation import ATTACKS, Disturbed, disturbances
+from interp.probe import Probe
+from interp.result import Result
+from plugins.base import Plugin
+
+RADII = (1, 2, 4, 8)  # of attacks, in 255ths of the full scale
+PAGE = 5  # families in a picture
+
+
+@dataclass(frozen=True)
+class RobustnessResult(Result):
+    """Y layers under D disturbances; number 0 of D + 1 is the undisturbed data."""
+
+    layers: tuple[str, ...]  # Y names, early to late
+    families: tuple[str, ...]  # D + 1 names, "" first
+    strengths: tuple[str, ...]  # D + 1, "0" first
+    right: str  # what a right answer is: accuracy (the image's class) or agreement (the undisturbed answer)
+    answers: Tensor  # (D + 1,) float64, share of right ones
+    survival: Tensor  # (D + 1, Y, 7) float64, the columns of interp.dissection.robustness.SURVIVAL
+    count: int  # images
+    rows: tuple[str, ...]  # S: unit, concept and IoU of each pictured image
+    images: Tensor  # (S, D + 1, C, H, W) uint8
+    masks: Tensor  # (S, D + 1, H, W) bool, where the unit fires
+
+    def scalars(self) -> dict[str, float]:
+        had = self.survival[0, :, 0]
+        values = {self.right: float(self.answers[0])}
+        for family, at in self._families().items():
+            mean = self.survival[at].mean(dim=0)  # over strengths: (Y, 7)
+            values[f"{self.right}/{family}"] = float(self.answers[at].mean())
+            values[f"rank_correlation/{family}"] = float(mean[:, 6].mean())
+            if had.any():
+                values[f"detectors_kept/{family}"] = float(mean[:, 2].sum() / had.sum())
+                values[f"iou_kept/{family}"] = float((mean[:, 5] * had).sum() / had.sum())
+        return values
+
+    def _families(self) -> dict[str, list[int]]:
+        """The numbers of each family's disturbances, weakest first."""
+        return {name: list(at) for name, at in groupby(range(1, len(self.families)), self.families.__getitem__)}
+
+    def _name(self, number: int) -> str:
+        return f"{self.families[number]} {self.strengths[number]}" if number else "original"
+
+    def tables(self) -> dict[str, tuple[list[str], list[list[str | float]]]]:
+        rows: list[list[str | float]] = [
+            [layer, self._name(d), float(self.answers[d]), *map(int, row[:5]), *row[5:]]
+            for y, layer in enumerate(self.layers)
+            for d, row in enumerate(self.survival[:, y].tolist())
+        ]
+        return {"survival": (["layer", "images", self.right, *SURVIVAL], rows)}
+
+    def pictures(self) -> dict[str, Tensor]:
+        shown: dict[str, Tensor] = {}
+        for suffix, families in self._pages():
+            shape: dict[str, Any] = {"rows": 4, "columns": len(families), "height": 1.7}
+            shown[f"curves{suffix}"] = chart(self._curves, families, sharex="col", sharey="row", **shape)
+            if self.rows:
+                at = [0, *(d for chosen in families.values() for d in chosen)]
+                cells = masked(self.images[:, at], self.masks[:, at])
+                shown[f"units{suffix}"] = grid(cells, self.rows, [self._name(d) for d in at])
+        return shown
+
+    def _pages(self) -> Iterator[tuple[str, dict[str, list[int]]]]:
+        families = list(self._families().items())
+        for page, start in enumerate(range(0, len(families), PAGE), 1):
+            yield f"_{page}" if page > 1 else "", dict(families[start : start + PAGE])
+
+    def _curves(self, axes: Any, families: dict[str, list[int]]) -> None:
+        had = self.survival[0, :, 0]
+        # a layer without a detector has none to keep: NaN leaves a gap
+        kept = self.survival[..., 2] / had
+        iou = self.survival[..., 5].masked_fill(had == 0, torch.nan)
+        measures = {"detectors kept": kept, "IoU kept": iou, "rank correlation": self.survival[..., 6]}
+        for column, (family, disturbed) in zip(axes.T, families.items(), strict=True):
+            at = [0, *disturbed]
+            ticks = [self.strengths[d] for d in at]
+            lines(column[0], {"all": self.answers[at].tolist()}, ticks, ["black"])
+            column[0].set_title(family)
+            for row, measured in zip(column[1:], measures.values(), strict=True):
+                by_layer = dict(zip(self.layers, measured[at].T.tolist(), strict=True))
+                lines(row, by_layer, ticks, shades(len(self.layers)))
+        for row, name in zip(axes, (self.right, *measures), strict=True):
+            row[0].set_ylabel(name)
+            row[0].set_ylim(min(0.0, row[0].get_ylim()[0]), max(1.05, row[0].get_ylim()[1]))
+        axes[1, -1].legend(frameon=False, fontsize=8)
+
+    def captions(self) -> dict[str, str]:
+        had = ", ".join(f"{n:.0f} at {name}" for n, name in zip(self.survival[0, :, 0], self.layers, strict=True))
+        answer = "the image's class" if self.right == "accuracy" else "the same answer as undisturbed"
+        curves = (
+            f"{self.count} images disturbed more and more (0: not at all), their labels moved alike; thresholds stay "
+            f"those of the undisturbed images. {self.right.capitalize()}: {answer}. Kept are detectors ({had}) that "
+            "still detect their concept: where they are few the curve says little. IoU kept: with that concept, over "
+            "what it was. Rank correlation: whether the same images still excite a unit most. Noise also brightens, by "
+            "half its strength; shuffling breaks whatever is larger than a patch."
+        )
+        units = (
+            "The best units of each layer, with their concept and IoU, in the images in which they peak: original and "
+            "disturbed, lit where the unit fires. Robust is what stays lit on the same thing."
+        )
+        both = {"curves": curves, **({"units": units} if self.rows else {})}
+        return {name + suffix: text for suffix, _ in self._pages() for name, text in both.items()}
+
+
+@dataclass(kw_only=True)
+class RobustnessPlugin(Plugin):
+    """What disturbed images leave of the network's answers and detectors (seed 003)."""
+
+    layers: Sequence[str] = field(default_factory=list)  # none: up to 4, evenly spread
+    concepts: ConceptData | None = None  # None: those of the data set, or its classes
+    disturbances: Sequence[str] = field(default_factory=lambda: ["noise", "rotation", "patches"])
+    images: int | None = 200
+    quantile: float = 0.005
+    minimum: float = 0.04
+    shown: int = 2
+    top: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.layers = [self.layers] if isinstance(self.layers, str) else list(self.layers)
+        chosen = [self.disturbances] if isinstance(self.disturbances, str) else self.disturbances
+        self.disturbances = list(dict.fromkeys(chosen))
+        if not self.disturbances:
+            raise UserError(f"plugin.{self.name}.disturbances is empty: name one, such as noise")
+        disturbances(name for name in self.disturbances if name not in ATTACKS)
+        for key, least in (("images", 1), ("shown", 0), ("top", 1)):
+            if (value := getattr(self, key)) is not None and value < least:
+                raise UserError(f"plugin.{self.name}.{key}={value}: must be at least {least}")
+
+    def check(self, net: nn.Module) -> None:
+        for layer in self.layers:
+            find_layer(net, layer)
+
+    def analyze(self, net: nn.Module, probe: Probe) -> RobustnessResult:
+        data = concept_data(probe, self.concepts, self.images)
+        layers = [Layer.named(net, probe.images, name) for name in self.layers] or spread_layers(net, probe.images[:8])
+        self.layers = [layer.name for layer in layers]
+        options: dict[str, Any] = {name: getattr(self, name) for name in ("quantile", "minimum", "batch_size")}
+        clean = see(net, data, layers, self.top, **options)
+        options["thresholds"] = {name: found.thresholds for name, found in clean.found.items()}
+        classes = targets_of(probe, data, self.concepts)
+        targets = clean.answers if classes is None else classes
+        all_data = [("", "0", data), *self._disturbed(net, data, targets)]
+        seen = [clean, *(see(net, part, layers, self.top, **options) for *_, part in all_data[1:])]
+        sheets = [self._sheet(net, part, layers, clean) for *_, part in all_data]
+        return RobustnessResult(
+            tuple(self.layers), tuple(family for family, *_ in all_data), tuple(name for _, name, _ in all_data),
+            right="agreement" if classes is None else "accuracy",
+            answers=torch.stack([(one.answers == targets).double().mean() for one in seen]),
+            survival=torch.stack([torch.stack([survival(clean, one, name) for name in self.layers]) for one in seen]),
+            count=len(data), rows=self._rows(layers, clean),
+            images=torch.stack([images for images, _ in sheets], dim=1),
+            masks=torch.stack([fires for _, fires in sheets], dim=1),
+        )  # fmt: skip
+
+    def _disturbed(
+        self, net: nn.Module, data: ConceptData, targets: Tensor
+    ) -> Iterator[tuple[str, str, Disturbed | Attacked]]:
+        for name in self.disturbances:
+            if name in ATTACKS:
+                for radius in RADII:
+                    yield name, str(radius), Attacked(data, net, targets, radius, ATTACKS[name], self.batch_size)
+            else:
+                for kind in disturbances([name]):
+                    yield kind.family, kind.strength, Disturbed(data, kind, self.seed)
+
+    def _sheet(self, net: nn.Module, data: ConceptData, layers: Sequence[Layer], clean: Seen) -> tuple[Tensor, Tensor]:
+        """Images (S, C, H, W) uint8 of `data` in which the leading units peak undisturbed, and where these fire."""
+        parts = []
+        for layer in layers:
+            found = clean.found[layer.name]
+            units = found.leading(self.shown)
+            tops = clean.tops[layer.name].images[units]
+            parts.append(evidence(net, data, layer, units, tops, found.thresholds, self.batch_size))
+        images, fires = (torch.cat([part[at].flatten(0, 1) for part in parts]) for at in (0, 1))
+        return images, fires
+
+    def _rows(self, layers: Sequence[Layer], clean: Seen) -> tuple[str, ...]:
+        rows = []
+        for layer in layers:
+            found = clean.found[layer.name]
+            for unit in found.leading(self.shown).tolist():
+                rows.append(f"{layer.name} {unit}: {found.concepts[found.best[unit]]} {found.best_iou[unit]:.2f}")
+                rows += [""] * (clean.tops[layer.name].images.shape[1] - 1)
+        return tuple(rows)
