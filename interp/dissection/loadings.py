@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from interp.dissection.concepts import ConceptData, Labels
 from interp.errors import UserError
-from interp.layers import capture
+from interp.layers import Layer
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,10 @@ def concept_rows(net: nn.Module, data: ConceptData, layer: str, batch_size: int 
     """
     rows, present = [], []
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    at = Layer.named(net, data.image(0)[None].to(device), layer)
     for indices in torch.arange(len(data)).split(batch_size):
         images = torch.stack([data.image(index) for index in indices.tolist()]).to(device)
-        values = capture(net, images, [layer], batch_size)[layer].float().cpu()
+        values = at.activations(net, images, batch_size).float().cpu()
         rows.append(values.permute(0, 2, 3, 1).flatten(0, 2))
         grid = values.shape[2:]
         present += [concept_positions(data.labels(index), len(data.concepts), *grid) for index in indices.tolist()]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from interp.dissection.concepts import ConceptData
 from interp.dissection.stream import dissect
 from interp.errors import UserError
-from interp.layers import capture
+from interp.layers import Layer
 from interp.result import Result
 
 
@@ -120,22 +120,25 @@ def axis_alignment(
     """
     if rotations < 1 or not alphas or not all(0 < alpha <= 1 for alpha in alphas):
         raise UserError(f"rotations={rotations}, alphas={tuple(alphas)}: at least one rotation, alphas in (0, 1]")
-    units = capture(net, data.image(0)[None].to(next(net.parameters(), torch.empty(0)).device), [layer])[layer].shape[1]
+    first = data.image(0)[None].to(next(net.parameters(), torch.empty(0)).device)
+    at = Layer.named(net, first, layer)
+    units = at.activations(net, first).shape[1]
     turns = [Rotation.of(random_rotation(units, seed + number)) for number in range(rotations)]
     bases = [torch.eye(units, dtype=torch.float64), permutation(units, seed)]
     bases += [turn.power(alpha) for alpha in alphas for turn in turns]
     levels: list[tuple[int, int]] = []
     for start in range(0, len(bases), at_once):
         named = {str(start + place): basis for place, basis in enumerate(bases[start : start + at_once])}
-        found = dissect(net, data, [layer], view=_in_bases(layer, named), **options)
+        found = dissect(net, data, [layer], view=_in_bases(at, named), **options)
         levels += [found[name].level() for name in named]
     counts = torch.tensor(levels)
     rotated = counts[2:].view(len(alphas), rotations, 2)
     return AxisAlignment(layer, counts[0], counts[1], torch.tensor(alphas, dtype=torch.float64), rotated)
 
 
-def _in_bases(layer: str, bases: dict[str, Tensor]):
+def _in_bases(layer: Layer, bases: dict[str, Tensor]):
     def view(activations: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: rotate_units(activations[layer], basis) for name, basis in bases.items()}
+        values = layer.layout.grid(activations[layer.name])
+        return {name: rotate_units(values, basis) for name, basis in bases.items()}
 
     return view
