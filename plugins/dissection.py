@@ -77,7 +77,7 @@ class DissectionResult(Result):
         best, iou, since = units.best.tolist(), units.best_iou.tolist(), self.since.tolist()
         rows: list[list[str | float]] = [
             [self.layers[layer[u]], number[u], self.concepts[best[u]], self.categories[int(self.category[best[u]])],
-             iou[u], "yes" if since[u] >= 0 else "no", since[u] if since[u] >= 0 else ""]
+             iou[u], "yes" if since[u] >= 0 else "no", str(since[u]) if since[u] >= 0 else ""]
             for u in units.best_iou.argsort(descending=True, stable=True).tolist()
         ]  # fmt: skip
         return {"units": (["layer", "unit", "best concept", "category", "IoU", "detector", "since look"], rows)}
@@ -166,7 +166,7 @@ class DissectionPlugin(Plugin):
 
     layers: Sequence[str] = field(default_factory=list)  # none: up to 4, evenly spread
     concepts: ConceptData | None = None  # None: those of the data set, or its classes
-    images: int | None = 300
+    images: int | None = 200
     quantile: float = 0.005
     minimum: float = 0.04
     shuffles: int = 1

@@ -64,6 +64,7 @@ def test_layers_are_dissected_as_one_by_one(planted, result):
     assert torch.equal(result.units.iou, torch.cat([one.iou for one in alone]))
     columns, rows = result.tables()["units"]
     assert len(rows) == 12 and rows[0][columns.index("IoU")] == pytest.approx(float(result.units.best_iou.max()))
+    assert all(len({type(cell) for cell in cells}) == 1 for cells in zip(*rows, strict=True))  # as W&B wants it
     named = {(row[0], row[1]): row[2] for row in rows}
     assert [named["colours", u] for u in range(6)] == list(COLORS) and named["three", 4] == list(COLORS)[4]
 
@@ -104,7 +105,7 @@ def test_emergence_and_loss_over_the_looks(result):
     assert third.since[:8].tolist() == [-1, 0, 1, 0, 0, 0, -1, -1] and third.changes["lost"] == 2
     assert third.concepts_lost == ("red",) and "without a detector now: red" in third.captions()["emergence"]
     row = next(row for row in third.tables()["units"][1] if row[:2] == ["colours", 2])
-    assert row[2] == "yellow" and row[-1] == 1
+    assert row[2] == "yellow" and row[-1] == "1"
     standing = third._standing()
     assert sum(int(table.sum()) for table in standing.values()) == int(third.units.detectors.sum())
     assert standing["colours"][1, 0] == 1 and "emergence" in third.pictures()

@@ -82,6 +82,7 @@ def test_it_is_shown_and_saved(result, tmp_path):
     assert set(result.pictures()) == set(result.captions()) == {"curves", "units"}
     columns, rows = result.tables()["survival"]
     assert len(rows) == 10 and columns[:3] == ["layer", "images", "accuracy"] and rows[7][1] == "rotation 90"
+    assert all(len({type(cell) for cell in cells}) == 1 for cells in zip(*rows, strict=True))  # as W&B wants it
     result.save(tmp_path)
     assert identical(vars(RobustnessResult.load(tmp_path)), vars(result))
 
