@@ -47,6 +47,13 @@ class Result:
         """Tables to show, by name: column names and rows."""
         return {}
 
+    def to_wandb(self) -> dict[str, Any]:
+        """What W&B alone can show beyond pictures, by name: its own plots and media."""
+        return {}
+
+    def to_tensorboard(self, writer: Any, name: str, step: int) -> None:
+        """Log what TensorBoard alone can show beyond pictures under `name`; `writer` is its SummaryWriter."""
+
     def following(self, previous: Self) -> Self:
         """The same result with its parts in the order of the `previous` epoch's, where they can be told apart.
 

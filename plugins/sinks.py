@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
 from interp.files import replacing
 from interp.result import Result
@@ -22,6 +22,7 @@ def show(result: Result, folder: Path, name: str, loggers: list, step: int) -> N
     """
     _show_pictures(result, folder, name, loggers, step)
     _show_widgets(result, folder, name, loggers, step)
+    _show_own(result, name, loggers, step)
     for key, (columns, rows) in result.tables().items():
         for logger in [logger for logger in loggers if hasattr(logger, "log_table")]:
             send = partial(logger.log_table, key=f"{name}/{key}", columns=columns, data=rows, step=step)
@@ -63,6 +64,25 @@ def _show_widgets(result: Result, folder: Path, name: str, loggers: list, step: 
         for logger in [logger for logger in loggers if isinstance(logger, WandbLogger)]:
             send = partial(_log_html, logger, f"{name}/{key}", html, step)
             _try(send, f"{type(logger).__name__} could not take the widget {name}/{key}")
+
+
+def _show_own(result: Result, name: str, loggers: list, step: int) -> None:
+    """What only one kind of logger shows."""
+    for logger in loggers:
+        complaint = f"{type(logger).__name__} could not take what only it shows of {name}"
+        if isinstance(logger, TensorBoardLogger):
+            _try(partial(_to_tensorboard, result, logger, name, step), complaint)
+        elif isinstance(logger, WandbLogger):
+            _try(partial(_to_wandb, result, logger, name, step), complaint)
+
+
+def _to_tensorboard(result: Result, logger: TensorBoardLogger, name: str, step: int) -> None:
+    result.to_tensorboard(logger.experiment, name, step)
+
+
+def _to_wandb(result: Result, logger: WandbLogger, name: str, step: int) -> None:
+    if own := result.to_wandb():
+        logger.log_metrics({f"{name}/{key}": value for key, value in own.items()}, step=step)
 
 
 def _log_html(logger: WandbLogger, key: str, html: str, step: int) -> None:
