@@ -1,0 +1,129 @@
+"""Which classes a network takes for which: the confusion matrix and what follows from it.
+
+Letters: N images, J classes, P pairs of classes. Rows of a matrix are true classes, columns predicted ones.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from interp.errors import UserError
+from interp.probe import Probe
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a network said of images, on the CPU and in the order of the images."""
+
+    true: Tensor  # (N,) int64 class, -1 where it is unknown
+    predicted: Tensor  # (N,) int64
+    confidence: Tensor  # (N,) float32 probability of the predicted class
+
+
+@torch.no_grad()
+def predictions(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Predictions:
+    """What `net` says of batches of (images (n, C, H, W), labels (n,)); keeps three numbers an image."""
+    parts = []
+    for images, labels in batches:
+        confidence, predicted = net(images).float().softmax(dim=1).max(dim=1)
+        parts.append((labels.cpu(), predicted.cpu(), confidence.cpu()))
+    return Predictions(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def confusion_matrix(found: Predictions, classes: int) -> Tensor:
+    """Counts (J, J) int64 of the images whose class is known. Raises UserError where none is, or a class is too high.
+
+    Raises UserError also for fewer than two classes: there is nothing to confuse.
+    """
+    from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+    known = found.true >= 0
+    if not known.any():
+        raise UserError("a confusion matrix needs labels, and none of these images has one")
+    if classes < 2:
+        raise UserError(f"a confusion matrix needs at least 2 classes, the data has {classes}")
+    highest = int(torch.maximum(found.true, found.predicted).max())
+    if highest >= classes:
+        raise UserError(f"class {highest} is labelled or predicted, but the data names {classes} classes (0 to J - 1)")
+    return multiclass_confusion_matrix(found.predicted[known], found.true[known], classes)
+
+
+@dataclass(frozen=True)
+class PerClass:
+    """Measures of each class, (J,) float64 in [0, 1]; NaN where they are not defined."""
+
+    precision: Tensor  # of the images predicted as the class, the share that is of it
+    recall: Tensor  # of the images of the class, the share that was found
+    f1: Tensor  # their harmonic mean: 2 hits / (images of the class + images predicted as it)
+    support: Tensor  # images of the class
+
+
+def per_class(counts: Tensor) -> PerClass:
+    """Precision, recall, F1 and support from counts (J, J).
+
+    >>> per_class(torch.tensor([[2, 1], [0, 0]])).recall.tolist()
+    [0.6666666666666666, nan]
+    """
+    hits, true, predicted = (t.double() for t in (counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)))
+    return PerClass(hits / predicted, hits / true, 2 * hits / (true + predicted), true)
+
+
+def confused_pairs(counts: Tensor, most: int) -> Tensor:
+    """The pairs (P, 2) int64 of a true and a wrongly predicted class with the most images, P <= `most` of them."""
+    wrong = counts - torch.diag(counts.diagonal())
+    values, places = wrong.flatten().sort(descending=True, stable=True)
+    places = places[:most][values[:most] > 0]
+    return torch.stack([places // len(counts), places % len(counts)], dim=1)
+
+
+def examples(found: Predictions, pairs: Tensor, count: int) -> Tensor:
+    """For each of the pairs (P, 2) the images (P, `count`) int64 that were mistaken most confidently, -1 where too few.
+
+    Numbers are positions in the order of the images.
+    """
+    of_pair = (found.true[None] == pairs[:, :1]) & (found.predicted[None] == pairs[:, 1:])  # (P, N)
+    count_here = min(count, len(found.true))
+    confidence, chosen = found.confidence.expand_as(of_pair).masked_fill(~of_pair, -1).topk(count_here, dim=1)
+    return torch.nn.functional.pad(chosen.masked_fill(confidence < 0, -1), (0, count - count_here), value=-1)
+
+
+def images_at(probe: Probe, places: Tensor) -> Tensor:
+    """Images (*places.shape, C, H, W) of the set that `probe.batches` reads, by their places in it; zeros at -1."""
+    images = torch.zeros(places.numel(), *probe.images.shape[1:])
+    for index, place in enumerate(places.flatten().tolist()):
+        if place >= 0:
+            images[index] = probe.images[place] if probe.dataset is None else probe.dataset[place][0]
+    return images.view(*places.shape, *images.shape[1:])
+
+
+def row_shares(counts: Tensor) -> Tensor:
+    """Counts (R, Q) over their row's sum, float64; 0 in empty rows."""
+    return counts.double() / counts.sum(dim=1, keepdim=True).clamp_min(1)
+
+
+def lumped(counts: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Counts with at most `most` rows and columns, and the classes (M,) int64 that these are, in order.
+
+    Where there are more classes, those with the most errors (as the true or the predicted class) keep their own row
+    and column and the last one, which has no entry in the classes, holds all others: no image is lost.
+    """
+    classes = torch.arange(len(counts))
+    if len(counts) <= most:
+        return counts, classes
+    errors = counts.sum(dim=0) + counts.sum(dim=1) - 2 * counts.diagonal()
+    kept = errors.sort(descending=True, stable=True).indices[: most - 1].sort().values
+    place = torch.full_like(classes, most - 1).scatter(0, kept, torch.arange(most - 1))
+    return _summed(counts, place, most), kept
+
+
+def blocks(counts: Tensor, most: int) -> Tensor:
+    """Counts (M, M) of blocks of neighbouring classes, as many classes to each, M <= `most`."""
+    size = -(-len(counts) // most)
+    return _summed(counts, torch.arange(len(counts)) // size, -(-len(counts) // size))
+
+
+def _summed(counts: Tensor, place: Tensor, size: int) -> Tensor:
+    rows = counts.new_zeros(size, len(counts)).index_add(0, place, counts)
+    return counts.new_zeros(size, size).index_add(1, place, rows)

@@ -1,0 +1,191 @@
+"""Which classes are taken for which on the whole validation set, epoch by epoch."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from interp.confusion import (
+    blocks,
+    confused_pairs,
+    confusion_matrix,
+    examples,
+    images_at,
+    lumped,
+    per_class,
+    predictions,
+    row_shares,
+)
+from interp.draw import enlarge, grid, rgb
+from interp.draw.matrix import matrix, pixels, texts
+from interp.draw.table import html_table
+from interp.errors import UserError
+from interp.probe import Probe
+from interp.result import Result
+from plugins.base import Plugin
+
+FRAMES, BLOCKS = 12, 64  # of the film strip: frames, and rows and columns of each, at most
+WHOLE = 240  # rows and columns of the picture of all classes, at most
+WANDB_CLASSES = 100  # W&B's own chart draws 10,000 cells at most
+
+
+@dataclass(frozen=True)
+class ConfusionResult(Result):
+    """Counts of true against predicted classes; J classes, P pairs, M rows of a film's frame, E looks."""
+
+    counts: Tensor  # (J, J) int64, rows true, columns predicted
+    class_names: tuple[str, ...]  # J names
+    pairs: Tensor  # (P, 2) int64 true and predicted class, the most frequent first
+    examples: Tensor  # (P, n, C, H, W) float32 in [0, 1], the most confident mistakes first
+    examples_found: Tensor  # (P,) int64 how many of the n there are; the rest is empty
+    unknown: int  # images without a class, left out
+    shown: int  # rows and columns of a picture, at most
+    film: Tensor  # (E, M, M) float32 shares of the true classes at this look and earlier ones
+    looks: tuple[int, ...]  # E numbers of these looks, from 0
+
+    def following(self, previous: "ConfusionResult") -> "ConfusionResult":
+        if self.class_names != previous.class_names:
+            return self
+        film, looks = previous.film, previous.looks
+        if len(looks) >= FRAMES:  # every other one, and always the first
+            film, looks = film[::2], looks[::2]
+        return replace(self, film=torch.cat([film, self.film]), looks=(*looks, previous.looks[-1] + 1))
+
+    def scalars(self) -> dict[str, float]:
+        each, with_images = per_class(self.counts), self.counts.sum(dim=1) > 0
+        wrong = int(self.counts.sum() - self.counts.diagonal().sum())
+        of_pairs = self.counts[tuple(self.pairs.T)]
+        shares = row_shares(self.counts)
+        return {
+            "accuracy": float(self.counts.diagonal().sum() / self.counts.sum()),
+            "macro_precision": float(each.precision[with_images].nan_to_num(0).mean()),
+            "macro_recall": float(each.recall[with_images].mean()),
+            "macro_f1": float(each.f1[with_images].mean()),
+            "worst_recall": float(each.recall[with_images].min()),
+            "most_confused_share": float(shares.fill_diagonal_(0).max()),
+            "pairs_share_of_errors": float(of_pairs.sum() / max(1, wrong)),
+            "never_predicted": float((with_images & (self.counts.sum(dim=0) == 0)).sum()),
+            "without_images": float((~with_images).sum()),
+        }
+
+    def pictures(self) -> dict[str, Tensor]:
+        counts, kept = lumped(self.counts, self.shown)
+        names = [self.class_names[j] for j in kept.tolist()]
+        names += [f"{len(self.class_names) - len(kept)} others"] if len(kept) < len(counts) else []
+        shares, corner = row_shares(counts), "true / predicted"
+        drawn = {
+            "rows": matrix(shares, texts(shares, "{:.0%}"), names, names, corner),
+            "counts": matrix(counts / counts.max(), texts(counts, "{:d}"), names, names, corner),
+        }
+        if len(kept) < len(counts):
+            drawn["whole"] = pixels(row_shares(blocks(self.counts, WHOLE)), side=720)
+        if len(self.pairs):
+            drawn["pairs"] = self._pairs()
+        if len(self.looks) > 1:
+            cells = torch.stack([pixels(frame, side=160).float() / 255 for frame in self.film])
+            drawn["film"] = grid(cells[None], (), [f"look {look}" for look in self.looks])
+        return drawn
+
+    def _pairs(self) -> Tensor:
+        side = 96 if max(self.examples.shape[-2:]) <= 96 else 160
+        cells = enlarge(rgb(self.examples.flatten(0, 1)), side).unflatten(0, self.examples.shape[:2])
+        empty = torch.arange(cells.shape[1]) >= self.examples_found[:, None]
+        cells[empty] = 1.0
+        return grid(cells, [f"{true} as {wrong}: {count}" for true, wrong, count, _ in self._rows()])
+
+    def _rows(self) -> list[list[str | float]]:
+        shares, names = row_shares(self.counts), self.class_names
+        return [[names[i], names[j], int(self.counts[i, j]), float(shares[i, j])] for i, j in self.pairs.tolist()]
+
+    def tables(self) -> dict[str, tuple[list[str], list[list[str | float]]]]:
+        each = per_class(self.counts)
+        worst_first = each.f1.nan_to_num(2).argsort(stable=True).tolist()
+        measures = torch.stack([each.precision, each.recall, each.f1], dim=1).tolist()
+        rows: list[list[str | float]] = [[self.class_names[j], *measures[j], int(each.support[j])] for j in worst_first]
+        return {
+            "classes": (["class", "precision", "recall", "F1", "images"], rows),
+            "pairs": (["true class", "predicted as", "images", "share of the true class"], self._rows()),
+        }
+
+    def widgets(self) -> dict[str, str]:
+        columns, rows = self.tables()["classes"]
+        caption = (
+            "Precision: of the images predicted as the class, the share that is of it. Recall: of the images of the "
+            "class, the share that was found. F1: their harmonic mean. Lowest F1 first; nan: not defined, since the "
+            "class was never predicted or has no images."
+        )
+        shown = [[f"{cell:.3f}" if isinstance(cell, float) else cell for cell in row] for row in rows]
+        return {"classes": html_table(columns, shown, caption)}
+
+    def to_wandb(self) -> dict[str, Any]:
+        """W&B's own confusion matrix, up to 100 classes."""
+        if len(self.class_names) > WANDB_CLASSES:
+            return {}
+        from wandb import plot
+
+        true, predicted = (
+            place.repeat_interleave(self.counts.flatten()).tolist()
+            for place in torch.cartesian_prod(*[torch.arange(len(self.counts))] * 2).T
+        )
+        return {"matrix": plot.confusion_matrix(y_true=true, preds=predicted, class_names=list(self.class_names))}
+
+    def captions(self) -> dict[str, str]:
+        scalars, many = self.scalars(), len(self.class_names) > self.shown
+        text = f"{int(self.counts.sum())} validation images, {scalars['accuracy']:.1%} right (blue); orange: mistakes."
+        text += f" {self.unknown} images without a class are left out." if self.unknown else ""
+        text += many * (
+            f" Of {len(self.class_names)} classes the {self.shown - 1} with the most errors have their own row and "
+            "column; 'others' holds the rest, and its blue cell also the confusions among them."
+        )
+        found = {
+            "rows": "Per cent of each true class (row) by predicted class (column): the diagonal is the recall. "
+            f"{text} Shares of a class with few images are coarse: look at the counts.",
+            "counts": f"Images of each true class (row) by predicted class (column). {text}",
+        }
+        if many:
+            found["whole"] = (
+                f"All classes: rows true, columns predicted{self._blocks(WHOLE)}. An orange column: others are taken "
+                "for it; orange beside the diagonal: neighbouring classes are confused."
+            )
+        if len(self.pairs):
+            found["pairs"] = (
+                "The most frequent mistakes (true class as predicted class: images) with the most confident of them. "
+                f"Together {scalars['pairs_share_of_errors']:.0%} of all errors."
+            )
+        if len(self.looks) > 1:
+            found["film"] = (
+                f"Shares of the true classes (rows) at earlier looks; 0 is the first{self._blocks(BLOCKS)}. What is "
+                "learnt gathers on the blue diagonal; an orange column is a class that is predicted for everything."
+            )
+        return found
+
+    def _blocks(self, most: int) -> str:
+        size = -(-len(self.class_names) // most)
+        return f"; blocks of {size} neighbouring classes are summed" if size > 1 else ""
+
+
+@dataclass(kw_only=True)
+class ConfusionPlugin(Plugin):
+    """Confusion matrix of the whole validation set, with the most confused pairs (METHODS: confusion; seed 004)."""
+
+    pairs: int = 8
+    examples: int = 8
+    shown: int = 24
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key, least in (("pairs", 1), ("examples", 1), ("shown", 2)):
+            if getattr(self, key) < least:
+                raise UserError(f"plugin.{self.name}.{key}={getattr(self, key)}: must be at least {least}")
+
+    def analyze(self, net: nn.Module, probe: Probe) -> ConfusionResult:
+        found = predictions(net, probe.batches(self.batch_size))
+        counts = confusion_matrix(found, len(probe.class_names))
+        pairs = confused_pairs(counts, self.pairs)
+        chosen = examples(found, pairs, self.examples)
+        film = row_shares(blocks(counts, BLOCKS)).float()
+        return ConfusionResult(
+            counts, probe.class_names, pairs, images_at(probe, chosen), (chosen >= 0).sum(dim=1),
+            int((found.true < 0).sum()), self.shown, film[None], (0,),
+        )  # fmt: skip
