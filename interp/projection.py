@@ -1,0 +1,204 @@
+"""Embeddings of images in a plane, and how far the picture can be trusted.
+
+Letters: N images, D dimensions of an embedding, J classes.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from interp.errors import UserError, unknown
+from interp.layers import find_layer, unwrap
+from interp.positions import layout as positions
+from interp.result import finite
+
+NEIGHBOURS = 10  # of the measures
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What a layer holds of images, on the CPU and in the order of the images."""
+
+    vectors: Tensor  # (N, D) float32
+    labels: Tensor  # (N,) int64, -1 where the class is unknown
+    predicted: Tensor  # (N,) int64
+    thumbnails: Tensor  # (N, C, s, s) uint8
+
+
+@torch.no_grad()
+def embed(
+    net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], layer: str | None = None, side: int = 32
+) -> Embeddings:
+    """The output of `layer`, averaged over its positions, for batches of (images (n, C, H, W), labels (n,)).
+
+    Where `layer` is None, what the last linear layer reads, which is what a classifier decides on. Thumbnails are
+    `side` pixels at most. Raises UserError for a layer that does not exist or puts out no vector, map or tokens, and
+    ValueError for NaN.
+    """
+    parts = []
+    for images, labels in batches:
+        logits, vectors = _forward(net, images, layer)
+        size = min(side, max(images.shape[-2:]))
+        small = nn.functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
+        kept = (vectors.float(), labels, logits.argmax(dim=1), (small.clamp(0, 1) * 255).round().byte())
+        parts.append(tuple(part.cpu() for part in kept))
+    found = Embeddings(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    finite(found.vectors, "the embeddings")
+    return found
+
+
+def _forward(net: nn.Module, images: Tensor, layer: str | None) -> tuple[Tensor, Tensor]:
+    """Logits (n, J) and embeddings (n, D) from one forward pass."""
+    linear = [module for module in net.modules() if isinstance(module, nn.Linear)]
+    if layer is None and not linear:
+        raise UserError("the network has no linear layer whose input could be embedded: name a layer with layer=NAME")
+    seen: list[Any] = []
+    if layer is None:
+        handle = linear[-1].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    else:
+        hook = lambda _module, _inputs, output: seen.append(_copy(output))  # noqa: E731
+        handle = find_layer(net, layer).register_forward_hook(hook)
+    try:
+        logits = net(images)
+    finally:
+        handle.remove()
+    if not seen:
+        raise UserError(f"layer {layer!r} does not run in a forward pass")
+    return logits, _pooled(seen[-1], net, layer)
+
+
+def _copy(output: Any) -> Any:
+    return output.clone() if isinstance(output, Tensor) else output  # a later ReLU(inplace=True) would rewrite it
+
+
+def _pooled(output: Any, net: nn.Module, layer: str | None) -> Tensor:
+    """The mean over positions or, where they fill no grid, over tokens."""
+    shape = tuple(output.shape) if isinstance(output, Tensor) else ()
+    if len(shape) == 2:
+        return output
+    if grid := positions(shape, unwrap(net)):
+        return grid.grid(output).mean(dim=(2, 3))
+    if len(shape) == 3:
+        return output.mean(dim=1)
+    raise UserError(f"layer {layer!r} cannot be embedded: it puts out {shape or type(output).__name__}")
+
+
+def reduce(vectors: Tensor, dimensions: int = 50, seed: int = 0) -> tuple[Tensor, float]:
+    """The largest principal components (N, `dimensions` or fewer) float32 of vectors (N, D), and their variance share.
+
+    Centred. The share is 1 where there is no variance at all.
+    """
+    from sklearn.decomposition import PCA
+
+    centred = vectors.double() - vectors.double().mean(dim=0)
+    count = min(dimensions, *vectors.shape)
+    variance = float(centred.square().sum())
+    if variance == 0:
+        return centred[:, :count].float(), 1.0
+    found = torch.from_numpy(PCA(count, random_state=seed).fit_transform(centred.numpy()))
+    return found.float(), float(found.square().sum()) / variance
+
+
+def project(
+    vectors: Tensor, method: str = "tsne", start: Tensor | None = None, *, iterations: int = 500, seed: int = 0
+) -> Tensor:
+    """A layout (N, 2) float32 of vectors (N, D) whose columns are principal components; centred.
+
+    `tsne` (van der Maaten & Hinton 2008) and `umap` begin at an earlier layout `start` (N, 2) or else at the first two
+    components. Afterwards the layout is turned (and mirrored) onto `start`. Raises UserError for another method, for
+    fewer than 5 vectors, and where `umap` is not installed.
+    """
+    if method not in METHODS:
+        raise unknown("projection method", method, METHODS)
+    if len(vectors) < 5:
+        raise UserError(f"a projection needs at least 5 images, there are {len(vectors)}")
+    found = METHODS[method](vectors, start, iterations, seed)
+    return turned(found, found if start is None else start)
+
+
+def _tsne(vectors: Tensor, start: Tensor | None, iterations: int, seed: int) -> Tensor:
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    # Where points have their places, 4 instead of 12 reaches the same divergence and moves them half as far.
+    begin, exaggeration = (_small(_plane(vectors), 1e-4, seed), 12.0) if start is None else (start.numpy(), 4.0)
+    options = {"perplexity": min(30.0, (len(vectors) - 1) / 3), "max_iter": iterations, "random_state": seed}
+    with threadpool_limits(1, user_api="openmp"):  # else sums in another order give another layout
+        solver = TSNE(init=begin, early_exaggeration=exaggeration, **options)
+        return torch.from_numpy(solver.fit_transform(vectors.numpy()))
+
+
+def _plane(vectors: Tensor) -> Tensor:
+    """The first two components (N, 2)."""
+    return nn.functional.pad(vectors[:, :2], (0, max(0, 2 - vectors.shape[1])))
+
+
+def _small(layout: Tensor, deviation: float, seed: int) -> np.ndarray:
+    """The layout at another standard deviation; random where it has none."""
+    if float(layout.std()) == 0:
+        layout = torch.randn(layout.shape, generator=torch.Generator().manual_seed(seed))
+    return (layout / layout.std() * deviation).float().numpy()
+
+
+def _pca(vectors: Tensor, start: Tensor | None, iterations: int, seed: int) -> Tensor:
+    return _plane(vectors)
+
+
+def _umap(vectors: Tensor, start: Tensor | None, iterations: int, seed: int) -> Tensor:
+    try:
+        from umap import UMAP
+    except ImportError as error:
+        raise UserError("method=umap needs the package umap-learn: `pip install umap-learn`, or use tsne") from error
+    begin = _small(_plane(vectors), 3.0, seed) if start is None else start.numpy()
+    neighbours = min(15, len(vectors) - 1)
+    solver = UMAP(n_neighbors=neighbours, init=begin, n_epochs=iterations, random_state=seed, n_jobs=1)
+    return torch.from_numpy(np.asarray(solver.fit_transform(vectors.numpy())))
+
+
+METHODS: dict[str, Callable[[Tensor, Tensor | None, int, int], Tensor]] = {"tsne": _tsne, "pca": _pca, "umap": _umap}
+
+
+def turned(layout: Tensor, onto: Tensor) -> Tensor:
+    """The layout (N, 2), centred, turned and mirrored so that its points lie nearest to those of `onto` (N, 2)."""
+    from scipy.linalg import orthogonal_procrustes
+
+    first, second = (t.double() - t.double().mean(dim=0) for t in (layout, onto))
+    return (first @ torch.from_numpy(orthogonal_procrustes(first.numpy(), second.numpy())[0])).float()
+
+
+def movement(layout: Tensor, previous: Tensor) -> float:
+    """How far points moved from one layout (N, 2) to the next, over the mean distance of two random points.
+
+    About 1: they might as well have been placed anew. Each layout is first brought to the same spread.
+    """
+    first, second = (t / t.square().sum(dim=1).mean().sqrt().clamp_min(1e-12) for t in (layout, previous))
+    apart = torch.cdist(first, second).mean()
+    return float((first - second).norm(dim=1).mean() / apart.clamp_min(1e-12))
+
+
+def measures(vectors: Tensor, labels: Tensor, layout: Tensor) -> dict[str, float]:
+    """scikit-learn's measures of vectors (N, D) with labels (N,), -1 unknown, and of their layout (N, 2).
+
+    `trustworthiness` is 1 where all neighbours in the layout are neighbours among the vectors. Of the images with a
+    class: `knn_accuracy`, each by its 10 nearest others among the vectors, `layout_knn_accuracy` in the layout, and
+    `silhouette`, -1 to 1, of the classes among the vectors; left out where there are too few images or classes.
+    """
+    from sklearn.manifold import trustworthiness
+    from sklearn.metrics import silhouette_score
+    from sklearn.neighbors import KNeighborsClassifier
+
+    near = min(NEIGHBOURS, (len(vectors) - 1) // 2)
+    found = {"trustworthiness": float(trustworthiness(vectors.numpy(), layout.numpy(), n_neighbors=near))}
+    known = labels >= 0
+    rows, places, classes = vectors[known].numpy(), layout[known].numpy(), labels[known].numpy()
+    distinct = len(np.unique(classes))
+    if not 2 <= distinct < len(classes):
+        return found
+    for name, points in (("knn_accuracy", rows), ("layout_knn_accuracy", places)):
+        knn = KNeighborsClassifier(min(NEIGHBOURS, len(classes) - 1)).fit(points, classes)
+        found[name] = float((knn.predict(None) == classes).mean())  # None: each by the others
+    return {**found, "silhouette": float(silhouette_score(rows, classes))}

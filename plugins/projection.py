@@ -1,0 +1,145 @@
+"""Where the network puts the images of the validation set, epoch by epoch."""
+
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Subset
+
+from interp.draw import grid
+from interp.draw.scatter import NAMED, class_colours, legend, scatter
+from interp.draw.scatter_widget import scatter_widget
+from interp.errors import UserError, unknown
+from interp.probe import Probe, balanced_choice
+from interp.projection import METHODS, embed, measures, movement, project, reduce
+from interp.result import Result
+from plugins.base import Plugin
+
+FRAMES = 12  # of a film strip at most
+KINDS = {"tsne": "t-SNE", "pca": "Principal components", "umap": "UMAP"}
+
+
+@dataclass(frozen=True)
+class ProjectionResult(Result):
+    """Embeddings of N images and their layout in a plane; J classes, E looks."""
+
+    vectors: Tensor  # (N, D) float32 the largest principal components of the embeddings
+    variance_kept: float  # by these components, 0 to 1
+    layer: str
+    layout: Tensor  # (N, 2) float32, centred
+    method: str
+    iterations: int
+    seed: int
+    labels: Tensor  # (N,) int64, -1 where the class is unknown
+    predicted: Tensor  # (N,) int64
+    class_names: tuple[str, ...]  # J names
+    thumbnails: Tensor  # (N, C, s, s) uint8
+    of: int  # images in the validation set
+    trust: dict[str, float]  # interp.projection.measures of this layout
+    film: Tensor  # (E, N, 2) layouts at this look and earlier ones
+    looks: tuple[int, ...]  # E numbers of these looks, from 0
+
+    def following(self, previous: "ProjectionResult") -> "ProjectionResult":
+        """The same embeddings laid out anew from the last look's layout, so that points move instead of jumping."""
+        if previous.method != self.method or previous.layout.shape != self.layout.shape:
+            return self
+        layout = project(self.vectors, self.method, previous.layout, iterations=self.iterations, seed=self.seed)
+        film, looks = previous.film, previous.looks
+        if len(looks) >= FRAMES:  # every other one, and always the first
+            film, looks = film[::2], looks[::2]
+        return replace(
+            self, layout=layout, trust=measures(self.vectors, self.labels, layout),
+            film=torch.cat([film, layout[None]]), looks=(*looks, previous.looks[-1] + 1),
+        )  # fmt: skip
+
+    @property
+    def wrong(self) -> Tensor:
+        """(N,) bool the images of a known class that are predicted as another."""
+        return (self.labels >= 0) & (self.labels != self.predicted)
+
+    def scalars(self) -> dict[str, float]:
+        moved = {"movement": movement(self.film[-1], self.film[-2])} if len(self.looks) > 1 else {}
+        return {**self.trust, "variance_kept": self.variance_kept, **moved}
+
+    def pictures(self) -> dict[str, Tensor]:
+        classes = len(self.class_names)
+        colours = class_colours(self.labels, classes)
+        plane = scatter(self.layout, colours, self.wrong)
+        if classes <= NAMED:
+            every = class_colours(torch.arange(classes), classes)
+            plane = torch.cat([plane, legend(self.class_names, every, plane.shape[1])], dim=2)
+        drawn = {"scatter": plane}
+        if len(self.looks) > 1:
+            cells = torch.stack([scatter(layout, colours, side=200) for layout in self.film]).float() / 255
+            drawn["film"] = grid(cells[None], (), [f"look {look}" for look in self.looks])
+        return drawn
+
+    def captions(self) -> dict[str, str]:
+        n, trust = len(self.labels), self.trust
+        text = f"{KINDS[self.method]} of the embeddings at {self.layer}: {n} of {self.of} validation images"
+        text += "" if n == self.of else ", balanced over the classes"
+        text += "; colour: true class; black crosses: predicted wrongly. "
+        if "knn_accuracy" in trust:
+            text += (
+                f"{trust['knn_accuracy']:.0%} have the class of most of their 10 nearest in the layer (silhouette "
+                f"{trust['silhouette']:.2f}). "
+            )
+        text += f"Neighbours in the picture are neighbours in the layer to {trust['trustworthiness']:.0%}. "
+        if self.method != "pca":
+            text += "Distances between groups, their sizes and their density mean little in such a picture. "
+        film = "The same images at earlier looks (0 is the first); each begins at the layout before it."
+        return {"scatter": text.strip(), **({"film": film} if len(self.looks) > 1 else {})}
+
+    def widgets(self) -> dict[str, str]:
+        looks = [f"{look}" for look in self.looks]
+        names, caption = self.class_names, self.captions()["scatter"].replace("black crosses", "dark rims")
+        return {
+            "explore": scatter_widget(self.film, looks, self.labels, self.predicted, names, self.thumbnails, caption)
+        }
+
+    def to_tensorboard(self, writer: Any, name: str, step: int) -> None:
+        """TensorBoard's projector: the embeddings with their images, classes and predictions."""
+        said = [self.class_names[j] for j in self.predicted.tolist()]
+        true = [self.class_names[j] if j >= 0 else "unknown" for j in self.labels.tolist()]
+        rows = [[a, b, "wrong" if w else ""] for a, b, w in zip(true, said, self.wrong.tolist(), strict=True)]
+        images = self.thumbnails.float() / 255
+        writer.add_embedding(self.vectors, rows, images, step, name, metadata_header=["class", "predicted", "wrong"])
+
+
+@dataclass(kw_only=True)
+class ProjectionPlugin(Plugin):
+    """Embeddings of the validation set in a plane (METHODS: projection; seed 004)."""
+
+    layer: str | None = None  # none: what the last linear layer reads
+    method: str = "tsne"
+    images: int = 1000
+    dimensions: int = 50
+    iterations: int = 500
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.method not in METHODS:
+            raise unknown(f"plugin.{self.name}.method", self.method, METHODS)
+        for key, least in (("images", 5), ("dimensions", 2), ("iterations", 250)):
+            if getattr(self, key) < least:
+                raise UserError(f"plugin.{self.name}.{key}={getattr(self, key)}: must be at least {least}")
+
+    def analyze(self, net: nn.Module, probe: Probe) -> ProjectionResult:
+        some, of = chosen(probe, self.images)
+        found = embed(net, some.batches(self.batch_size), self.layer)
+        vectors, kept = reduce(found.vectors, self.dimensions, self.seed)
+        layout = project(vectors, self.method, iterations=self.iterations, seed=self.seed)
+        return ProjectionResult(
+            vectors, kept, self.layer or "the input of the last linear layer", layout, self.method, self.iterations,
+            self.seed, found.labels, found.predicted, probe.class_names, found.thumbnails, of,
+            measures(vectors, found.labels, layout), layout[None], (0,),
+        )  # fmt: skip
+
+
+def chosen(probe: Probe, count: int) -> tuple[Probe, int]:
+    """The probe with `count` images of its data set, balanced over the classes and always the same; how many it has."""
+    if probe.dataset is None:
+        return replace(probe, images=probe.images[:count], labels=probe.labels[:count]), len(probe)
+    places = balanced_choice(probe.dataset.targets, count, seed=0).tolist()
+    return replace(probe, dataset=cast(Any, Subset(cast(Any, probe.dataset), places))), len(probe.dataset)
