@@ -144,7 +144,7 @@ def _small(layout: Tensor, deviation: float, seed: int) -> np.ndarray:
     return (layout / layout.std() * deviation).float().numpy()
 
 
-def _pca(vectors: Tensor, start: Tensor | None, iterations: int, seed: int) -> Tensor:
+def _pca(vectors: Tensor, *_: Any) -> Tensor:
     return _plane(vectors)
 
 
@@ -152,7 +152,7 @@ def _umap(vectors: Tensor, start: Tensor | None, iterations: int, seed: int) -> 
     try:
         from umap import UMAP
     except ImportError as error:
-        raise UserError("method=umap needs the package umap-learn: `pip install umap-learn`, or use tsne") from error
+        raise UserError("method=umap needs the extra `umap`: `pip install -e '.[umap]'`; or use tsne") from error
     begin = _small(_plane(vectors), 3.0, seed) if start is None else start.numpy()
     neighbours = min(15, len(vectors) - 1)
     solver = UMAP(n_neighbors=neighbours, init=begin, n_epochs=iterations, random_state=seed, n_jobs=1)

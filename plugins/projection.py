@@ -93,7 +93,7 @@ class ProjectionResult(Result):
 
     def widgets(self) -> dict[str, str]:
         looks = [f"{look}" for look in self.looks]
-        names, caption = self.class_names, self.captions()["scatter"].replace("black crosses", "dark rims")
+        names, caption = self.class_names, self.captions()["scatter"].replace("black crosses", "rims")
         return {
             "explore": scatter_widget(self.film, looks, self.labels, self.predicted, names, self.thumbnails, caption)
         }

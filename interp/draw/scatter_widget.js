@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const IDLE = "Point at a point to see its image. A dark rim: predicted wrongly.";
+  const IDLE = "Point at a point to see its image. A rim: predicted wrongly.";
 
   class Widget {
     constructor(root) {

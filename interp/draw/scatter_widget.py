@@ -31,7 +31,7 @@ def scatter_widget(
     """Points at layouts (E, N, 2), with a slider over the E looks, in the colour of labels (N,), -1 unknown.
 
     Pointing at a point (or the arrow keys) shows its image of uint8 images (N, C, s, s), its class and the `predicted`
-    one (N,); wrong ones have a dark rim. Names may hold anything: they are shown as text. Raises ValueError where the
+    one (N,); wrong ones have a rim. Names may hold anything: they are shown as text. Raises ValueError where the
     counts differ.
     """
     import jinja2
