@@ -126,7 +126,7 @@ def choose_layer(
     if best := [at for at in fitting.values() if at.non_negative]:
         return best[-1]
     blocks = {n: at for n, at in fitting.items() if any(find_layer(net, n).children())}
-    if signed and (bearing := _bearing(net, images, blocks or fitting)):
+    if signed and fitting and (bearing := _bearing(net, images, blocks or fitting)):
         return bearing[-1]
     raise UserError(f"no layer has non-negative outputs on a grid of {grid} x {grid} or more. {_list(spatial)}")
 

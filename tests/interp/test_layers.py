@@ -87,3 +87,9 @@ def test_normalized_repeats_one_channel_and_keeps_the_precision():
     body.register_forward_hook(lambda _m, inputs, _o: seen.append(inputs[0]))
     Normalized(body, [0.5] * 3, [0.25] * 3).to(torch.bfloat16)(torch.full((2, 1, 4, 4), 0.75))
     assert seen[0].shape == (2, 3, 4, 4) and seen[0].dtype == torch.bfloat16 and float(seen[0].mean()) == 1.0
+
+
+def test_a_network_without_any_grid_is_told_so_even_where_signed_layers_will_do():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.ReLU(), nn.Linear(5, 3))
+    with pytest.raises(UserError, match="Layers with a grid of positions: none"):
+        choose_layer(net, torch.rand(2, 1, 8, 8), signed=True)
