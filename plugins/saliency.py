@@ -1,84 +1,180 @@
 """What in an image a network's answer depends on, before training and after each epoch."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from interp.attribution import saliency
+from interp.attribution.methods import METHODS, Task, attribute, why_not
 from interp.attribution.saliency import spearman
+from interp.attribution.trust import LIMITS, map_checks, verdict
 from interp.draw import divergent, enlarge, grid, rgb
+from interp.draw.table import html_table
 from interp.errors import UserError, unknown
 from interp.probe import Probe
 from interp.result import Result, finite
 from plugins.base import Plugin
 
 PANELS = ("source", "baseline", "saliency", "delta", "overlay")
+FRAMES = 12  # of the film strip at most
 
 
 @dataclass(frozen=True)
 class SaliencyResult(Result):
-    """The five panels of the interrogation document for each probe image."""
+    """The five panels of the interrogation document and the maps of M methods, for each probe image; E looks."""
 
     images: Tensor  # (B, C, H, W) float32 in [0, 1]
     labels: tuple[str, ...]  # B class names, of the target
     gradient: Tensor  # (B, C, H, W) of the target logit at the image
     baseline: Tensor  # (B, C, H, W) of the same logit at the blank image
     about: str  # target and blank image in words
+    methods: tuple[str, ...]  # M names
+    maps: Tensor  # (B, M, H, W) attributions, summed over channels
+    left_out: tuple[str, ...]  # methods that do not fit the network, and why
+    checks: dict[str, dict[str, float]]  # by method, by name (interp.attribution.trust); empty where none were made
+    film: Tensor  # (E, B, H, W) maps of the first method at this look and earlier ones, or (E, B, 0, 0)
+    looks: tuple[int, ...]  # E numbers of these looks, from 0
+
+    def following(self, previous: "SaliencyResult") -> "SaliencyResult":
+        if self.methods[:1] != previous.methods[:1] or self.film.shape[1:] != previous.film.shape[1:]:
+            return self
+        film, looks = previous.film, previous.looks
+        if len(looks) >= FRAMES:  # every other one, and always the first
+            film, looks = film[::2], looks[::2]
+        return replace(self, film=torch.cat([film, self.film]), looks=(*looks, previous.looks[-1] + 1))
 
     def scalars(self) -> dict[str, float]:
         lengths = [g.flatten(1).norm(dim=1) for g in (self.baseline, self.gradient)]
         overlay = ((self.gradient - self.baseline) * self.images).abs()
+        made = {f"{method}/{check}": value for method, own in self.checks.items() for check, value in own.items()}
         return {
             "baseline_share": float((lengths[0] / lengths[1].clamp_min(1e-12)).median()),
             "overlay_input_correlation": float(spearman(overlay.flatten(1), self.images.flatten(1)).mean()),
+            **made,
         }
 
     def pictures(self) -> dict[str, Tensor]:
         delta = self.gradient - self.baseline
         signed = torch.stack([self.baseline, self.gradient, delta, delta * self.images]).sum(dim=2)
-        flat = signed.abs().flatten(2)
-        scale = torch.cat([flat[:3].amax(dim=(0, 2)).expand(3, -1), flat[3:].amax(dim=2)])[..., None, None]
-        side = 96 if self.images.shape[-1] <= 96 else 160
-        maps = enlarge(signed / scale.clamp_min(1e-12), side)
-        cells = torch.cat([enlarge(rgb(self.images), side)[:, None], divergent(maps).transpose(0, 1)], dim=1)
-        return {"panels": grid(cells, self.labels, PANELS)}
+        largest = signed.abs().amax(dim=(2, 3), keepdim=True)
+        scale = torch.cat([largest[:3].amax(dim=0, keepdim=True).expand(3, -1, -1, -1), largest[3:]])
+        drawn = {"panels": self._sheet((signed / scale.clamp_min(1e-30)).transpose(0, 1), PANELS)}
+        if self.methods:
+            drawn["methods"] = self._sheet(to_one(self.maps), ["image", *self.methods])
+        if self.methods and len(self.looks) > 1:
+            looks = [f"look {look}" for look in self.looks]
+            drawn["film"] = self._sheet(to_one(self.film).transpose(0, 1), ["image", *looks])
+        return drawn
+
+    def _sheet(self, maps: Tensor, names: Sequence[str]) -> Tensor:
+        """Images, and beside each its maps (B, Q, H, W) in [-1, 1]."""
+        side = 96 if max(self.images.shape[-2:]) <= 96 else 160
+        cells = [enlarge(rgb(self.images), side)[:, None], divergent(enlarge(maps, side))]
+        return grid(torch.cat(cells, dim=1), self.labels, names)
 
     def captions(self) -> dict[str, str]:
         correlation = self.scalars()["overlay_input_correlation"]
-        text = (
+        panels = (
             f"Gradient of the logit of {self.about}. Orange raises the logit, blue lowers it. Delta = saliency - "
             "baseline; overlay = delta x image. Baseline, saliency and delta of a row share one scale. The overlay's "
             f"ranks agree {correlation:.2f} with the image's own brightness: near 1 shows the image, not the network."
         )
-        return {"panels": text}
+        methods = "One column a method, each map on its own scale; orange raises the logit, blue lowers it. "
+        methods += verdict(self.checks) if self.checks else ""
+        left = f" Left out: {'; '.join(self.left_out)}." if self.left_out else ""
+        if not self.methods:
+            return {"panels": panels + left}
+        film = {"film": f"{self.methods[0]} at earlier looks (0 is the first), each map on its own scale."}
+        return {"panels": panels, "methods": methods.strip() + left, **(film if len(self.looks) > 1 else {})}
+
+    def tables(self) -> dict[str, tuple[list[str], list[list[str | float]]]]:
+        if not self.checks:
+            return {}
+        rows: list[list[str | float]] = [
+            [method, *(own.get(check, math.nan) for check in LIMITS)] for method, own in self.checks.items()
+        ]
+        return {"checks": (["method", *(check.replace("_", " ") for check in LIMITS)], rows)}
+
+    def widgets(self) -> dict[str, str]:
+        if not self.checks:
+            return {}
+        columns, rows = self.tables()["checks"]
+        shown = [[f"{cell:.3f}" if isinstance(cell, float) else cell for cell in row] for row in rows]
+        limits = [
+            f"{check.replace('_', ' ')} {'above' if limit > 0 else 'below'} {abs(limit):g}: {meaning}"
+            for check, (limit, meaning) in LIMITS.items()
+        ]
+        return {"checks": html_table(columns, shown, f"Bad values. {'; '.join(limits)}. nan: not checked.")}
+
+
+def to_one(maps: Tensor) -> Tensor:
+    """Maps (..., H, W), each divided by its largest size."""
+    return maps / maps.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1e-30)
 
 
 @dataclass(kw_only=True)
 class SaliencyPlugin(Plugin):
-    """Source, baseline, saliency, delta and overlay of each probe image (METHODS: saliency; seed 004)."""
+    """The five panels of each probe image, and attributions by captum with checks (METHODS: saliency; seed 004)."""
 
-    target: str = "true"  # or predicted
-    blank: str = "mean"  # the zero of the normalised input; or black
+    target: str = "true"
+    blank: str = "mean"
+    methods: Sequence[str] = field(default_factory=lambda: list(METHODS))
+    layer: str | None = None  # of Grad-CAM; none: the last with a grid
+    steps: int = 32
+    samples: int = 16
+    noise: float = 0.15
+    checks: str = "cheap"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key, allowed in (("target", ("true", "predicted")), ("blank", ("mean", "black"))):
+        self.target = {"True": "true"}.get(str(self.target), str(self.target))  # as YAML reads true
+        self.methods = [self.methods] if isinstance(self.methods, str) else list(dict.fromkeys(self.methods))
+        for method in self.methods:
+            if method not in METHODS:
+                raise unknown(f"plugin.{self.name}.methods", method, METHODS)
+        for key, allowed in (("blank", ("mean", "black")), ("checks", ("none", "cheap", "all"))):
             if getattr(self, key) not in allowed:
                 raise unknown(f"plugin.{self.name}.{key}", getattr(self, key), allowed)
+        for key in ("steps", "samples", "noise"):
+            if getattr(self, key) <= 0:
+                raise UserError(f"plugin.{self.name}.{key}={getattr(self, key)}: must be above 0")
 
     def analyze(self, net: nn.Module, probe: Probe) -> SaliencyResult:
-        if self.target == "true" and bool((probe.labels < 0).any()):
-            raise UserError("these images have no labels: set target=predicted")
-        targets = probe.labels
-        if self.target == "predicted":
-            targets = torch.cat([net(images).detach().argmax(1) for images in probe.images.split(self.batch_size)])
+        targets = self._targets(net, probe)
         black = torch.zeros(1, 1, 1)
         blank = getattr(net, "mean", black) if self.blank == "mean" else black
         found = saliency(net, probe.images, targets, blank, self.batch_size)
         finite(found.gradient, "the gradients")
+        task = Task(probe.images, targets, blank, self.layer, self.steps, self.samples, self.noise, self.batch_size)
+        unfit = {method: why_not(net, method, probe.images, self.layer) for method in self.methods}
+        methods = tuple(method for method in self.methods if not unfit[method])
+        maps = [attribute(net, method, task).sum(dim=1) for method in methods]
+        stacked = finite(torch.stack(maps, dim=1), "the maps") if maps else probe.images.new_zeros(len(probe), 0, 0, 0)
+        made = methods if self.checks != "none" else ()
+        checks = {method: map_checks(net, method, task, weights=self.checks == "all") for method in made}
         labels = tuple(probe.class_names[target] for target in targets.tolist())
-        about = (
-            f"the {self.target} class; the baseline's image is {'the mean colour' if self.blank == 'mean' else 'black'}"
-        )
-        return SaliencyResult(probe.images, labels, found.gradient, found.baseline, about)
+        about = f"{self._named()}; the baseline's image is {'the mean colour' if self.blank == 'mean' else 'black'}"
+        return SaliencyResult(
+            probe.images, labels, found.gradient, found.baseline, about, methods, stacked,
+            tuple(f"{method} ({reason})" for method, reason in unfit.items() if reason),
+            checks,
+            film=(maps[0] if maps else stacked.new_zeros(len(probe), 0, 0))[None], looks=(0,),
+        )  # fmt: skip
+
+    def _targets(self, net: nn.Module, probe: Probe) -> Tensor:
+        """Classes (B,) int64 whose logits are explained."""
+        if self.target in probe.class_names:
+            return torch.full_like(probe.labels, probe.class_names.index(self.target))
+        if self.target == "true":
+            if bool((probe.labels < 0).any()):
+                raise UserError("these images have no labels: set target=predicted")
+            return probe.labels
+        if self.target != "predicted":
+            raise unknown(f"plugin.{self.name}.target", self.target, ["true", "predicted", *probe.class_names])
+        return torch.cat([net(images).detach().argmax(dim=1) for images in probe.images.split(self.batch_size)])
+
+    def _named(self) -> str:
+        return f"the {self.target} class" if self.target in ("true", "predicted") else f"the class {self.target}"

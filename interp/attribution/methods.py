@@ -1,0 +1,149 @@
+"""Attributions at the input by name. captum computes them; here they are batched, and what does not fit is said."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from interp.attribution.activations import hookable, unseen, used_twice
+from interp.errors import UserError, unknown
+from interp.layers import choose_layer, find_layer
+
+RELU = frozenset(["relu"])
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be explained: the logits `targets` (B,) int64 of `images` (B, C, H, W) in [0, 1]."""
+
+    images: Tensor
+    targets: Tensor
+    blank: Tensor  # (C, 1, 1) or (1, 1, 1): an image without content, for methods that compare with one
+    layer: str | None = None  # of Grad-CAM; None: the last with a grid
+    steps: int = 32  # of integrated gradients
+    samples: int = 16  # of SmoothGrad
+    noise: float = 0.15  # of SmoothGrad: standard deviation, in brightness
+    batch_size: int = 64  # forward passes at once, which bound the memory
+
+    def parts(self) -> list["Task"]:
+        """The same for `batch_size` images at a time."""
+        pairs = zip(self.images.split(self.batch_size), self.targets.split(self.batch_size), strict=True)
+        return [replace(self, images=images, targets=targets) for images, targets in pairs]
+
+    @property
+    def blanks(self) -> Tensor:
+        """(B, C, H, W) the blank image for each."""
+        return self.blank.to(self.images).expand_as(self.images)
+
+
+def attribute(net: nn.Module, method: str, task: Task) -> Tensor:
+    """Attributions (B, C, H, W), or (B, 1, H, W) of Grad-CAM, of one of the `METHODS`; `net` in eval mode.
+
+    In logits per unit of brightness (gradients) or in logits (the others). Raises UserError for another name; ask
+    `why_not` first whether the method fits the network.
+    """
+    if method not in METHODS:
+        raise unknown("attribution method", method, METHODS)
+    subject = hookable(net) if method in HOOKING else net
+    with warnings.catch_warnings(), torch.enable_grad():
+        warnings.filterwarnings("ignore", "Setting (forward, )?backward hooks")
+        return torch.cat([METHODS[method](subject, part).detach() for part in task.parts()])
+
+
+def why_not(net: nn.Module, method: str, images: Tensor, layer: str | None = None) -> str:
+    """Why the method would not mean what its name says on this network, '' where it fits. Looks at two images.
+
+    Raises UserError for a `layer` that does not exist or has no grid.
+    """
+    from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR
+
+    one = images[:2]
+    if method == "guided_backprop":
+        return unseen(net, one, (nn.ReLU,), RELU)
+    if method == "deep_lift":
+        twice = used_twice(net, one)
+        return f"layer {twice} runs more than once" if twice else unseen(net, one, tuple(SUPPORTED_NON_LINEAR))
+    if method == "grad_cam":
+        try:
+            kind = choose_layer(net, images[:2], layer, signed=True).layout.kind
+        except UserError:
+            if layer:
+                raise
+            return "no layer has a grid of positions"
+        return "" if kind == "channels_first" else "its layers hold tokens, not channels of maps"
+    return ""
+
+
+def _gradient(net: nn.Module, task: Task) -> Tensor:
+    from captum.attr import Saliency
+
+    return Saliency(net).attribute(_leaf(task), task.targets, abs=False)
+
+
+def _integrated_gradients(net: nn.Module, task: Task) -> Tensor:
+    from captum.attr import IntegratedGradients
+
+    size = {"n_steps": task.steps, "internal_batch_size": max(task.batch_size, len(task.images))}
+    return IntegratedGradients(net).attribute(_leaf(task), task.blanks, task.targets, **size)
+
+
+def _smoothgrad(net: nn.Module, task: Task) -> Tensor:
+    from captum.attr import NoiseTunnel, Saliency
+
+    noise = {"nt_type": "smoothgrad", "nt_samples": task.samples, "nt_samples_batch_size": 1, "stdevs": task.noise}
+    return NoiseTunnel(Saliency(net)).attribute(_leaf(task), target=task.targets, abs=False, **noise)
+
+
+def _grad_cam(net: nn.Module, task: Task) -> Tensor:
+    from captum.attr import LayerAttribution, LayerGradCam
+
+    layer = task.layer or choose_layer(net, task.images[:2], signed=True).name
+    found = LayerGradCam(net, find_layer(net, layer)).attribute(_leaf(task), task.targets, relu_attributions=True)
+    return LayerAttribution.interpolate(found, tuple(task.images.shape[2:]), "bilinear")
+
+
+def _guided_backprop(net: nn.Module, task: Task) -> Tensor:
+    from captum.attr import GuidedBackprop
+
+    return GuidedBackprop(net).attribute(_leaf(task), task.targets)
+
+
+def _deep_lift(net: nn.Module, task: Task) -> Tensor:
+    from captum.attr import DeepLift
+
+    return DeepLift(net).attribute(_leaf(task), task.blanks, task.targets)
+
+
+def _occlusion(net: nn.Module, task: Task) -> Tensor:
+    from captum.attr import Occlusion
+
+    channels, height, width = task.images.shape[1:]
+    window, stride = occlusion_window(height, width)
+    sliding = {"sliding_window_shapes": (channels, *window), "strides": (channels, *stride)}
+    return Occlusion(net).attribute(task.images, baselines=task.blanks, target=task.targets, **sliding)
+
+
+def occlusion_window(height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Window and stride in pixels: a quarter of each side, moved by half of that."""
+    window = max(1, height // 4), max(1, width // 4)
+    return window, (max(1, window[0] // 2), max(1, window[1] // 2))
+
+
+def _leaf(task: Task) -> Tensor:
+    """A copy: captum asks for its gradient, and leaves that so after an exception."""
+    return task.images.clone().requires_grad_()
+
+
+METHODS: dict[str, Callable[[nn.Module, Task], Tensor]] = {
+    "gradient": _gradient,
+    "integrated_gradients": _integrated_gradients,
+    "smoothgrad": _smoothgrad,
+    "grad_cam": _grad_cam,
+    "guided_backprop": _guided_backprop,
+    "deep_lift": _deep_lift,
+    "occlusion": _occlusion,
+}
+HOOKING = ("guided_backprop", "deep_lift")  # leave traces on the network while they run
+SENSITIVITIES = ("gradient", "smoothgrad", "guided_backprop")  # what matters is the size; the others push up or down

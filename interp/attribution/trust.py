@@ -1,0 +1,176 @@
+"""Whether an attribution map means anything: it must follow the class, the weights and the network's answer.
+
+A map here is (B, H, W): attributions summed over channels. For sensitivities its size is what ranks pixels, for the
+others its sign counts (`ranking`).
+"""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from interp.attribution.methods import SENSITIVITIES, Task, attribute
+from interp.attribution.saliency import spearman
+
+STAGES = 4  # of the cascade that randomises the weights from the top
+CURVE = 16  # points of a deletion or insertion curve
+
+
+# Each check with its limit: failed above it or, where it is negative, below it without the sign; and what that means.
+LIMITS = {
+    "class_correlation": (0.5, "much the same for another class (so it shows the image, not the answer)"),
+    "weights_correlation": (0.5, "much the same with random weights (so it does not show what was learnt)"),
+    "deletion_gain": (-0.05, "no better than chance at finding the pixels whose loss lowers the answer"),
+    "insertion_gain": (-0.05, "no better than chance at finding the pixels that are enough for the answer"),
+    "change_under_noise": (1.0, "unstable: an invisible change of the image changes it by more than itself"),
+    "completeness_error": (0.1, "not adding up to the difference of the logits: more steps are needed"),
+}
+
+
+def map_checks(net: nn.Module, method: str, task: Task, *, weights: bool = True) -> dict[str, float]:
+    """The checks of one method's maps that can be made, by name; `weights` asks for the dearest of them.
+
+    - `class_correlation`: Spearman of |map| for the target with that for another class
+    - `weights_correlation`: the same with maps of the network with random weights, mean over a cascade
+    - `deletion_gain`, `insertion_gain`: how much faster than in a random order of pixels the answer falls when the best
+      are taken away, and rises when they come first; -1 to 1, 0 is chance
+    - `change_under_noise`: largest relative change of the map when the image changes by 0.02
+    - `completeness_error`, of integrated gradients: |sum - difference of logits| / |difference|
+
+    Draws random numbers from torch's global stream.
+    """
+    found = attribute(net, method, task)
+    maps = found.sum(dim=1)
+    deletion, insertion = gains(net, task, ranking(method, maps))
+    return {
+        "class_correlation": class_correlation(net, method, task, maps),
+        **({"weights_correlation": weights_correlation(net, method, task, maps)} if weights else {}),
+        "deletion_gain": deletion,
+        "insertion_gain": insertion,
+        "change_under_noise": change_under_noise(net, method, task),
+        **({"completeness_error": completeness_error(net, task, found)} if method == "integrated_gradients" else {}),
+    }
+
+
+def similarity(first: Tensor, second: Tensor) -> float:
+    """Mean Spearman correlation of the sizes of two sets of maps (B, H, W)."""
+    return float(spearman(first.abs().flatten(1), second.abs().flatten(1)).mean())
+
+
+@torch.no_grad()
+def class_correlation(net: nn.Module, method: str, task: Task, maps: Tensor) -> float:
+    """Similarity of `maps` to those for another class, for each image the likeliest one that is not its target."""
+    logits = torch.cat([net(part.images) for part in task.parts()]).float()
+    other = logits.scatter(1, task.targets[:, None], -torch.inf).argmax(dim=1)
+    return similarity(maps, attribute(net, method, replace(task, targets=other)).sum(dim=1))
+
+
+def weights_correlation(net: nn.Module, method: str, task: Task, maps: Tensor) -> float:
+    """Similarity of `maps` to those of the network with random weights, mean over a cascade (Adebayo et al. 2018)."""
+    found = [similarity(maps, attribute(other, method, task).sum(dim=1)) for other in cascade(net)]
+    return sum(found) / len(found)
+
+
+def cascade(net: nn.Module, stages: int = STAGES) -> Iterator[nn.Module]:
+    """Copies of `net` whose topmost 1/n, 2/n, ... n/n layers with weights are initialised anew, from the top down.
+
+    Draws from torch's global stream. Layers that cannot reset themselves have their weights shuffled.
+    """
+    copy = deepcopy(net)
+    layers = [module for module in copy.modules() if any(True for _ in module.parameters(recurse=False))][::-1]
+    for part in torch.arange(len(layers)).tensor_split(min(stages, len(layers))):
+        for index in part.tolist():
+            _randomise(layers[index])
+        yield copy
+
+
+@torch.no_grad()
+def _randomise(layer: nn.Module) -> None:
+    if callable(reset := getattr(layer, "reset_parameters", None)):
+        reset()
+        return
+    for weight in layer.parameters(recurse=False):
+        order = torch.randperm(weight.numel()).to(weight.device)
+        weight.copy_(weight.flatten()[order].view_as(weight))
+
+
+def ranking(method: str, maps: Tensor) -> Tensor:
+    """What ranks the pixels of `maps`: the size of sensitivities, the value of contributions."""
+    return maps.abs() if method in SENSITIVITIES else maps
+
+
+def gains(net: nn.Module, task: Task, ranked: Tensor) -> tuple[float, float]:
+    """Deletion and insertion (Petsiuk et al. 2018) by maps (B, H, W), as gains over one random order.
+
+    The area between the two curves of the target's probability, divided by its value for the whole image less that for
+    the blank one, or by 0.05 where that is smaller; mean over the images.
+    """
+    random = torch.rand(ranked.shape, device=ranked.device)
+    whole, blank = (probability(net, replace(task, images=images)) for images in (task.images, task.blanks))
+    scale = (whole - blank).abs().clamp_min(0.05)
+
+    def area(images: Tensor, others: Tensor, order: Tensor) -> Tensor:
+        return torch.stack([probability(net, replace(task, images=x)) for x in _mixed(images, others, order)]).mean(0)
+
+    deleted = [area(task.images, task.blanks, order) for order in (random, ranked)]
+    inserted = [area(task.blanks, task.images, order) for order in (ranked, random)]
+    return tuple(float(((first - second) / scale).mean()) for first, second in (deleted, inserted))  # type: ignore
+
+
+def _mixed(images: Tensor, others: Tensor, order: Tensor) -> Iterator[Tensor]:
+    """`images` with more and more of their pixels, highest in `order` (B, H, W) first, taken from `others`."""
+    ranks = order.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1).view_as(order)[:, None]
+    for count in torch.linspace(0, ranks[0].numel(), CURVE).round().tolist():
+        yield torch.where(ranks < count, others, images)
+
+
+@torch.no_grad()
+def probability(net: nn.Module, task: Task) -> Tensor:
+    """The probabilities (B,) of the targets."""
+    found = [net(p.images).float().softmax(dim=1).gather(1, p.targets[:, None])[:, 0] for p in task.parts()]
+    return torch.cat(found)
+
+
+def change_under_noise(net: nn.Module, method: str, task: Task) -> float:
+    """captum's max-sensitivity (Yeh et al. 2019): |map of the disturbed image - map| / |map|, worst of 3, mean."""
+    from captum.metrics import sensitivity_max
+
+    def explain(images: tuple[Tensor, ...], target: Tensor) -> tuple[Tensor]:
+        # As a tuple: captum takes the norm of a lone tensor over its batch.
+        return (attribute(net, method, replace(task, images=images[0].detach(), targets=target)),)
+
+    options = {"perturb_radius": 0.02, "n_perturb_samples": 3, "max_examples_per_batch": len(task.images)}
+    return float(sensitivity_max(explain, task.images, target=task.targets, **options).mean())
+
+
+@torch.no_grad()
+def completeness_error(net: nn.Module, task: Task, found: Tensor) -> float:
+    """How far attributions (B, C, H, W) are from adding up to logit(image) - logit(blank), relative to that; median."""
+    ends = [
+        torch.cat([net(p.images).float().gather(1, p.targets[:, None])[:, 0] for p in replace(task, images=x).parts()])
+        for x in (task.images, task.blanks)
+    ]
+    difference = ends[0] - ends[1]
+    return float(((found.flatten(1).sum(dim=1) - difference).abs() / difference.abs().clamp_min(1e-6)).median())
+
+
+def failed(check: str, value: float) -> bool:
+    """Whether the `value` of a check is a bad one.
+
+    >>> failed("class_correlation", 0.8), failed("deletion_gain", 0.3), failed("deletion_gain", -0.2)
+    (True, False, True)
+    """
+    limit = LIMITS[check][0]
+    return value > limit if limit > 0 else value < -limit
+
+
+def verdict(checks: dict[str, dict[str, float]]) -> str:
+    """Sentences on which methods fail which of their `checks` (by method, then by check), and what that means."""
+    said = []
+    for check, (_, meaning) in LIMITS.items():
+        values = {method: found[check] for method, found in checks.items() if check in found}
+        if bad := [f"{method} ({value:.2f})" for method, value in values.items() if failed(check, value)]:
+            said.append(f"{', '.join(bad)}: {meaning}.")
+    return " ".join(["Failed checks:", *said] if said else ["All checks are passed."])

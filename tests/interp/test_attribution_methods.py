@@ -1,0 +1,142 @@
+"""Each method by name against captum's own result, and what is said of networks that a method does not fit."""
+
+import pytest
+import torch
+from captum import attr
+from torch import nn
+
+from interp.attribution.activations import hookable
+from interp.attribution.methods import METHODS, Task, attribute, occlusion_window, why_not
+from interp.errors import UserError
+
+
+@pytest.fixture
+def task(net, digits):
+    net.eval()
+    return Task(digits.probe.images[:5], digits.probe.labels[:5], net.mean, batch_size=2, samples=4)
+
+
+def captums(net, task: Task, method: str) -> torch.Tensor:
+    """The whole batch at once, as its documentation shows."""
+    images, target = task.images.clone().requires_grad_(), task.targets
+    blanks = net.mean.expand_as(images)
+    window, stride = occlusion_window(16, 16)
+    cam = attr.LayerGradCam(net, net.body.block3)
+    by_name = {
+        "gradient": lambda: attr.Saliency(net).attribute(images, target, abs=False),
+        "integrated_gradients": lambda: attr.IntegratedGradients(net).attribute(images, blanks, target, n_steps=32),
+        "grad_cam": lambda: attr.LayerAttribution.interpolate(
+            cam.attribute(images, target, relu_attributions=True), (16, 16), "bilinear"
+        ),
+        "guided_backprop": lambda: attr.GuidedBackprop(net).attribute(images, target),
+        "deep_lift": lambda: attr.DeepLift(net).attribute(images, blanks, target),
+        "occlusion": lambda: attr.Occlusion(net).attribute(
+            images, (1, *window), (1, *stride), baselines=blanks, target=target
+        ),
+    }
+    return by_name[method]()
+
+
+@pytest.mark.filterwarnings("ignore:Setting .*hooks")
+@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"smoothgrad"}))
+def test_in_batches_each_method_equals_captums_own_result(net, task, method):
+    expected = captums(net, task, method)
+    found = attribute(net, method, task)
+    torch.testing.assert_close(found, expected.detach(), atol=1e-6, rtol=1e-5)
+    assert found.abs().sum() > 0 and not found.requires_grad
+
+
+def test_smoothgrad_equals_captums_with_the_same_noise(net, task):
+    torch.manual_seed(3)
+    found = attribute(net, "smoothgrad", task)
+    torch.manual_seed(3)
+    tunnel = attr.NoiseTunnel(attr.Saliency(net))
+    noise = {"nt_samples": 4, "nt_samples_batch_size": 1, "stdevs": 0.15}
+    parts = [
+        tunnel.attribute(images.clone().requires_grad_(), target=targets, abs=False, **noise)
+        for images, targets in zip(task.images.split(2), task.targets.split(2), strict=True)
+    ]
+    torch.testing.assert_close(found, torch.cat(parts).detach(), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_network_keeps_no_hook_no_gradient_and_no_attribute(net, task, method):
+    before = {name: set(vars(module)) for name, module in net.named_modules()}
+    attribute(net, method, task)
+    assert before == {name: set(vars(module)) for name, module in net.named_modules()}
+    assert not any(m._forward_hooks or m._backward_hooks or m._forward_pre_hooks for m in net.modules())
+    assert all(p.grad is None and p.requires_grad for p in net.parameters())
+
+
+class Functional(nn.Module):
+    """Activations that no hook on modules sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.relu, self.head = nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(inplace=True), nn.Linear(4, 3)
+
+    def forward(self, images):
+        return self.head(torch.nn.functional.relu(self.relu(self.conv(images)) - 0.1).mean(dim=(2, 3)))
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+
+
+@pytest.mark.parametrize(
+    ("build", "method", "reason"),
+    [
+        (mlp, "grad_cam", "no layer has a grid"),
+        (Functional, "guided_backprop", r"1 of its activations \(2 x relu\) are not layers"),
+        (Functional, "deep_lift", r"1 of its activations \(2 x relu\) are not layers"),
+        (lambda: nn.Sequential(nn.Conv2d(1, 3, 16), nn.GELU(), nn.Flatten()), "guided_backprop", "no ReLU layer runs"),
+        (lambda: nn.Sequential(nn.Conv2d(1, 3, 16), nn.GELU(), nn.Flatten()), "deep_lift", "no ReLU layer runs"),
+    ],
+)
+def test_what_does_not_fit_is_said(build, method, reason):
+    import re
+
+    net = build().eval()
+    assert re.search(reason, why_not(net, method, torch.rand(2, 1, 16, 16)))
+    for other in ("gradient", "integrated_gradients", "smoothgrad", "occlusion"):
+        assert why_not(net, other, torch.rand(2, 1, 16, 16)) == ""
+
+
+def test_a_resnet_shares_its_activations_and_a_transformer_has_tokens():
+    from torchvision.models import VisionTransformer, resnet18
+
+    images = torch.rand(2, 3, 32, 32)
+    assert why_not(resnet18().eval(), "deep_lift", images) == "layer layer1.0.relu runs more than once"
+    assert not why_not(resnet18().eval(), "guided_backprop", images)
+    vit = VisionTransformer(32, 4, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=8, num_classes=3).eval()
+    assert "tokens" in why_not(vit, "grad_cam", images) and "no ReLU" in why_not(vit, "guided_backprop", images)
+
+
+def test_guided_backprop_treats_a_shared_relu_like_separate_ones():
+    from torchvision.models import resnet18
+
+    torch.manual_seed(0)
+    net = resnet18(num_classes=5).eval()
+    separate = hookable(net)
+    for block in [block for layer in (separate.layer1, separate.layer2) for block in layer]:
+        block.relu2 = nn.ReLU()
+
+        def forward(x, block=block):
+            out = block.bn2(block.conv2(block.relu(block.bn1(block.conv1(x)))))
+            return block.relu2(out + (x if block.downsample is None else block.downsample(x)))
+
+        block.forward = forward
+    task = Task(torch.rand(2, 3, 32, 32), torch.tensor([0, 4]), torch.zeros(1, 1, 1))
+    with torch.no_grad():
+        torch.testing.assert_close(net(task.images), separate(task.images))
+    expected = attr.GuidedBackprop(separate)
+    with pytest.warns(UserWarning, match="backward hooks"):
+        found = expected.attribute(task.images.clone().requires_grad_(), task.targets)
+    torch.testing.assert_close(attribute(net, "guided_backprop", task), found, atol=1e-6, rtol=1e-5)
+
+
+def test_an_unknown_method_or_layer_is_named(net, task):
+    with pytest.raises(UserError, match="no attribution method 'gradcam'; did you mean 'grad_cam'"):
+        attribute(net, "gradcam", task)
+    with pytest.raises(UserError, match="no layer 'block9'"):
+        why_not(net, "grad_cam", task.images, "block9")

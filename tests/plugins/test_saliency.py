@@ -1,0 +1,232 @@
+"""The five panels against twelve lines of torch, checks that tell good maps from bad ones, all kinds of networks."""
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from interp.attribution.methods import METHODS, Task, attribute
+from interp.attribution.saliency import spearman
+from interp.attribution.trust import cascade, completeness_error, gains, map_checks, verdict
+from interp.draw import divergent, enlarge, grid, rgb
+from interp.errors import UserError
+from interp.lit.classifier import load_weights
+from interp.lit.data import ImageData
+from interp.lit.data.digits import digits as digits_data
+from interp.lit.models import small_cnn
+from interp.probe import Probe
+from plugins.saliency import FRAMES, PANELS, SaliencyPlugin, SaliencyResult
+
+
+@pytest.fixture(scope="module")
+def trained(train, tmp_path_factory):
+    run = train(tmp_path_factory.mktemp("trained"), "trainer.max_epochs=3", "logger=none", "data.size=16", quick=False)
+    data = ImageData(digits_data, size=16)
+    net = small_cnn(data)
+    load_weights(net, data.class_names, run.checkpoint())
+    return net.eval(), data.probe
+
+
+def reference(net: nn.Module, x: torch.Tensor, y: torch.Tensor, blank: torch.Tensor) -> list[torch.Tensor]:
+    """The five panels as the document describes them: source, baseline, saliency, delta, overlay."""
+
+    def gradient(images):
+        images = images.clone().requires_grad_()
+        net(images)[range(len(y)), y].sum().backward()
+        net.zero_grad(set_to_none=True)
+        return images.grad
+
+    baseline, saliency = gradient(blank.expand_as(x)), gradient(x)
+    delta = saliency - baseline
+    return [x, baseline, saliency, delta, delta * x]
+
+
+def test_the_five_panels_equal_the_reference(trained):
+    net, probe = trained
+    result = SaliencyPlugin(name="s", methods=[], batch_size=4).look(net, probe)
+    source, baseline, gradient, delta, overlay = reference(net, probe.images, probe.labels, net.mean)
+    torch.testing.assert_close(result.baseline, baseline, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(result.gradient, gradient, atol=1e-6, rtol=1e-5)
+    shared = torch.stack([baseline, gradient, delta]).abs().amax(dim=(0, 2, 3, 4))[:, None, None, None]
+    own = overlay.abs().amax(dim=(1, 2, 3), keepdim=True)
+    maps = torch.cat([baseline / shared, gradient / shared, delta / shared, overlay / own], dim=1)
+    cells = torch.cat([enlarge(rgb(source), 96)[:, None], divergent(enlarge(maps, 96))], dim=1)
+    drawn = result.pictures()["panels"].int()
+    assert (drawn - grid(cells, result.labels, PANELS).int()).abs().max() <= 1
+    assert set(result.pictures()) == set(result.captions()) == {"panels"} and not result.widgets()
+
+
+def test_black_and_the_mean_colour_and_every_target(trained):
+    net, probe = trained
+    black = SaliencyPlugin(name="s", methods=[], blank="black").look(net, probe)
+    expected = reference(net, probe.images, probe.labels, torch.zeros(1, 1, 1))[1]
+    torch.testing.assert_close(black.baseline, expected, atol=1e-6, rtol=1e-5)
+    seven = SaliencyPlugin(name="s", methods=["gradient"], target="7", checks="none").look(net, probe)
+    expected = reference(net, probe.images, torch.full_like(probe.labels, 7), net.mean)[2]
+    torch.testing.assert_close(seven.maps[:, 0], expected.sum(dim=1), atol=1e-6, rtol=1e-5)
+    assert set(seven.labels) == {"7"} and "the class 7" in seven.captions()["panels"]
+    predicted = SaliencyPlugin(name="s", methods=[], target="predicted").look(net, probe)
+    with torch.no_grad():
+        assert predicted.labels == tuple(str(j) for j in net(probe.images).argmax(dim=1).tolist())
+
+
+def test_columns_are_the_methods_of_the_functions(trained):
+    net, probe = trained
+    methods = ["occlusion", "grad_cam", "deep_lift"]
+    result = SaliencyPlugin(name="s", methods=methods, checks="none", batch_size=3).look(net, probe)
+    task = Task(probe.images, probe.labels, net.mean)
+    for index, method in enumerate(methods):
+        torch.testing.assert_close(result.maps[:, index], attribute(net, method, task).sum(dim=1), atol=1e-6, rtol=1e-5)
+    assert result.methods == tuple(methods) and torch.equal(result.film[0], result.maps[:, 0])
+    assert set(result.pictures()) == set(result.captions()) == {"panels", "methods"}
+
+
+def test_random_weights_and_another_class_expose_guided_backprop_and_clear_the_gradient(trained):
+    net, probe = trained
+    result = SaliencyPlugin(name="s", methods=["gradient", "guided_backprop"], checks="all").look(net, probe)
+    good, bad = result.checks["gradient"], result.checks["guided_backprop"]
+    for check in ("class_correlation", "weights_correlation"):
+        assert good[check] < 0.35 and bad[check] > 0.5 and bad[check] > good[check] + 0.25
+    said = result.captions()["methods"]
+    assert re.search(r"guided_backprop \(0\.\d+\): much the same with random weights", said)
+    assert "gradient (" not in said.split("with random weights")[0]
+    assert result.scalars()["guided_backprop/weights_correlation"] == bad["weights_correlation"]
+    assert "weights correlation" in result.widgets()["checks"] and result.tables()["checks"][1][0][0] == "gradient"
+
+
+def test_the_cascade_goes_from_the_top_to_the_bottom_and_leaves_the_network(trained):
+    net, _ = trained
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    changed = []
+    for other in cascade(net, stages=4):
+        state = other.state_dict()
+        changed.append({name for name in before if not torch.equal(before[name], state[name])})
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    assert {"body.head.weight", "body.head.bias"} <= changed[0] and "body.block1.conv.weight" not in changed[2]
+    assert changed[0] < changed[1] < changed[2] < changed[3] and "body.block1.conv.weight" in changed[3]
+
+
+def linear(weights: torch.Tensor) -> nn.Module:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(weights.shape[1], len(weights), bias=False)).eval()
+    net[1].weight.data.copy_(weights)
+    return net
+
+
+def test_a_perfect_ranking_gains_and_its_reverse_loses():
+    draw = torch.Generator().manual_seed(0)
+    weights = torch.stack([torch.randn(64, generator=draw), torch.zeros(64)]) / 2
+    images = torch.rand(6, 1, 8, 8, generator=draw)
+    task = Task(images, torch.zeros(6, dtype=torch.long), torch.zeros(1, 1, 1))
+    perfect = (images.flatten(1) * weights[0]).view(6, 8, 8)
+    torch.manual_seed(0)
+    deletion, insertion = gains(linear(weights), task, perfect)
+    torch.manual_seed(0)
+    worse = gains(linear(weights), task, -perfect)
+    assert deletion > 0.1 and insertion > 0.1 and max(worse) < -0.1
+
+
+def test_a_linear_network_is_complete_stable_and_blind_to_nothing():
+    draw = torch.Generator().manual_seed(0)
+    net, images = linear(torch.randn(3, 64, generator=draw)), torch.rand(4, 1, 8, 8, generator=draw)
+    task = Task(images, torch.tensor([0, 1, 2, 0]), torch.zeros(1, 1, 1), steps=4)
+    found = attribute(net, "integrated_gradients", task)
+    assert completeness_error(net, task, found) < 1e-4
+    assert completeness_error(net, task, 2 * found) == pytest.approx(1.0, abs=1e-3)
+    checks = map_checks(net, "gradient", task, weights=False)
+    assert checks["change_under_noise"] == 0 and abs(checks["class_correlation"]) < 0.5
+    weight = net[1].weight.detach().view(3, 1, 8, 8)
+    other = net(images).scatter(1, task.targets[:, None], -torch.inf).argmax(dim=1)
+    expected = spearman(weight[task.targets].abs().flatten(1), weight[other].abs().flatten(1)).mean()
+    assert checks["class_correlation"] == pytest.approx(float(expected))
+
+
+def test_noise_is_measured_against_the_map(trained):
+    """Against the definition: the largest |difference| / |map| of three disturbed copies, averaged over images."""
+    net, probe = trained
+    task = Task(probe.images, probe.labels, net.mean)
+    torch.manual_seed(0)
+    found = map_checks(net, "gradient", task, weights=False)["change_under_noise"]
+    draw, maps, worst = torch.Generator().manual_seed(1), attribute(net, "gradient", task), []
+    for _ in range(3):
+        noise = (torch.rand(task.images.shape, generator=draw) * 2 - 1) * 0.02
+        other = attribute(net, "gradient", replace(task, images=task.images + noise))
+        worst.append((other - maps).flatten(1).norm(dim=1) / maps.flatten(1).norm(dim=1))
+    assert found == pytest.approx(float(torch.stack(worst).amax(dim=0).mean()), rel=0.25)
+
+
+def test_the_verdict_names_what_failed_and_what_it_means():
+    assert verdict({"gradient": {"class_correlation": 0.2, "deletion_gain": 0.3}}) == "All checks are passed."
+    said = verdict({"a": {"class_correlation": 0.9}, "b": {"class_correlation": 0.1, "insertion_gain": -0.2}})
+    assert said.startswith("Failed checks: a (0.90): much the same for another class")
+    assert "b (-0.20): no better than chance" in said
+
+
+def test_the_film_grows_and_keeps_its_first_frame(trained):
+    net, probe = trained
+    first = SaliencyPlugin(name="s", methods=["gradient"], checks="none").look(net, probe)
+    result = first
+    for _ in range(FRAMES + 5):
+        result = first.following(result)
+    assert len(result.film) == len(result.looks) <= FRAMES and result.looks[-1] == FRAMES + 5
+    assert {"panels", "methods", "film"} == set(result.pictures()) == set(result.captions())
+    other = SaliencyPlugin(name="s", methods=["smoothgrad"], checks="none").look(net, probe)
+    assert other.following(first) is other
+
+
+def convolutional(activation: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 4, 5), activation, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+
+
+def flat() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+KINDS = {
+    "without a grid": (flat, {"grad_cam"}),
+    "without batch norm": (lambda: convolutional(nn.ReLU()), set()),
+    "with another activation": (lambda: convolutional(nn.SiLU()), {"guided_backprop", "deep_lift"}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_networks_of_all_kinds_run_and_what_is_left_out_is_said(kind):
+    torch.manual_seed(0)
+    build, left_out = KINDS[kind]
+    probe = Probe(torch.rand(3, 1, 16, 16), torch.arange(3), ("a", "b", "c"), torch.arange(3))
+    result = SaliencyPlugin(name="s", checks="all").look(build().eval(), probe)
+    assert set(result.methods) == METHODS.keys() - left_out == result.checks.keys()
+    assert {text.split(" (")[0] for text in result.left_out} == left_out
+    assert all(method in result.captions()["methods"] for method in left_out)
+    assert all(torch.isfinite(torch.tensor(list(result.scalars().values()))))
+
+
+def test_a_transformer_and_a_thousand_classes(tmp_path):
+    from torchvision.models import VisionTransformer
+
+    torch.manual_seed(0)
+    vit = VisionTransformer(32, 8, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=8, num_classes=1000).eval()
+    nn.init.normal_(vit.heads.head.weight)
+    names = tuple(f"class {j}" for j in range(1000))
+    probe = Probe(torch.rand(2, 3, 32, 32), torch.tensor([3, 999]), names, torch.arange(2))
+    result = SaliencyPlugin(name="s", checks="all").look(vit, probe)
+    assert set(result.methods) == {"gradient", "integrated_gradients", "smoothgrad", "occlusion"}
+    assert "grad_cam (its layers hold tokens, not channels of maps)" in result.left_out
+    result.save(tmp_path)
+    again = SaliencyResult.load(tmp_path)
+    assert again.checks == result.checks and again.left_out == result.left_out and again.methods == result.methods
+
+
+def test_settings_that_do_not_fit_are_named(trained):
+    net, probe = trained
+    with pytest.raises(UserError, match="plugin.s.methods 'gradcam'; did you mean 'grad_cam'"):
+        SaliencyPlugin(name="s", methods=["gradcam"])
+    with pytest.raises(UserError, match="plugin.s.checks 'al'; did you mean 'all'"):
+        SaliencyPlugin(name="s", checks="al")
+    with pytest.raises(UserError, match="plugin.s.steps=0: must be above 0"):
+        SaliencyPlugin(name="s", steps=0)
+    with pytest.raises(UserError, match="plugin.s.target 'tru'; did you mean 'true'"):
+        SaliencyPlugin(name="s", target="tru").look(net, probe)
+    with pytest.raises(UserError, match="no labels: set target=predicted"):
+        SaliencyPlugin(name="s").look(net, replace(probe, labels=torch.full_like(probe.labels, -1)))
