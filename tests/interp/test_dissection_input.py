@@ -109,3 +109,17 @@ def test_equal_values_do_not_fire_between_them():
     maps = Maps.above(activations, torch.tensor([0.0]))
     found = count(maps, torch.tensor([0.1]), labels, concepts)
     assert found.intersection.item() == found.area.item() == 0 and found.support.item() == 23 * 37
+
+
+def test_a_category_without_pixels_leaves_the_others_alone():
+    data = random_data()
+    sound = dissect(Channels(), data, ["units"], quantile=0.05)["units"]
+    names = Concepts((*data.concepts.names, "ghost"), ("first", "second", "empty", "third"), (0, 0, 1, 1, 3))
+    wider = torch.cat([data.labelled, torch.zeros(11, 1).bool(), torch.ones(11, 1).bool()], dim=1)
+    with pytest.warns(UserWarning, match="1 concepts have no pixel in these images: ghost"):
+        found = dissect(Channels(), TensorConcepts(data.images, data.maps, wider, names), ["units"], quantile=0.05)
+    found = found["units"]
+    assert torch.equal(found.iou[:, :4], sound.iou) and not found.iou[:, 4].any() and not found.area[:, 2].any()
+    assert found.by_category()["empty"] == found.by_category()["third"] == (0, 0)
+    assert found.scalars()["detectors/first"] == sound.scalars()["detectors/first"]
+    assert all(np.isfinite(value) for value in found.scalars().values())

@@ -6,14 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from interp.dissection import Broden, dissect
+from interp.dissection import Broden, Concepts, dissect
+from interp.dissection.concepts import TensorConcepts
 from interp.errors import UserError
 from interp.lit.data import ImageData
 from interp.lit.data.shapes import COLORS, shapes
+from interp.probe import Probe
 from plugins.dissection import DissectionPlugin, DissectionResult
 from tests.conftest import identical
 from tests.interp.broden_folder import make_broden
-from tests.interp.concept_data import random_data
+from tests.interp.concept_data import Channels, random_data
 
 
 class Planted(nn.Module):
@@ -128,6 +130,28 @@ def test_broden_on_disk_as_the_concepts(tmp_path):
     assert result.categories == data.categories and result.count == len(data)
     assert result.units.dead.all() and "units" not in result.pictures()  # two plain images
     assert result.units.scalars() == dissect(net, data, ["1"], quantile=0.1)["1"].scalars()
+
+
+def test_damaged_units_and_missing_concepts_are_said_and_the_rest_is_shown():
+    class Damaged(Channels):
+        def forward(self, images):
+            values = images.clone()
+            values[:, 0], values[:, 1] = torch.nan, 0.5
+            return super().forward(values)
+
+    data = random_data(images=20)
+    names = Concepts((*data.concepts.names, "ghost"), ("first", "second", "empty"), (*data.concepts.category, 2))
+    data = TensorConcepts(data.images, data.maps, torch.ones(20, 3).bool(), names)
+    probe = Probe(data.images[:2], torch.tensor([-1, -1]), ("a",), torch.arange(2))
+    with pytest.warns(UserWarning) as caught:
+        plugin = DissectionPlugin(name="d", concepts=data, layers="units", quantile=0.1, minimum=0.06)
+        result = plugin.look(Damaged(), probe)
+    text = " ".join(str(w.message) for w in caught)
+    assert "1 units of units put out NaN" in text and "have no pixel in these images: ghost" in text
+    assert result.units.dead.tolist() == [True, True, False, False, False] and result.scalars()["dead_units"] == 2
+    assert not set(result.shown.tolist()) & {0, 1} and len(result.shown) == 3
+    assert all(picture.float().std() > 1 for picture in result.following(result).pictures().values())
+    assert all(value == value for value in result.scalars().values())
 
 
 def test_settings_that_do_not_fit_are_named(planted):
