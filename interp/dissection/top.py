@@ -67,7 +67,7 @@ def evidence(
     thresholds: Tensor,
     batch_size: int = 64,
 ) -> tuple[Tensor, Tensor]:
-    """Images uint8 (S, n, C, H, W) of `data`, numbered `images` (S, n), and where the `units` (S,) fire in them.
+    """Images uint8 (S, n, C, H, W) of `data`, numbered `images` (S, n), and where the `units` (S,) fire, on the CPU.
 
     The latter is bool (S, n, H, W), from the `thresholds` (U,) of all units of the layer.
     """
@@ -80,4 +80,4 @@ def evidence(
     values = layer.activations(net, pictures.to(device), batch_size).unflatten(0, images.shape)
     own = values[torch.arange(len(units)), :, units]  # (S, n, h, w)
     fires = masks(own.transpose(0, 1), thresholds[units], *pictures.shape[2:])
-    return (pictures * 255).round().byte().unflatten(0, images.shape), fires.transpose(0, 1)
+    return (pictures * 255).round().byte().unflatten(0, images.shape).cpu(), fires.transpose(0, 1).cpu()
