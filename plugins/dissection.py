@@ -166,7 +166,7 @@ class DissectionPlugin(Plugin):
 
     layers: Sequence[str] = field(default_factory=list)  # none: up to 4, evenly spread
     concepts: ConceptData | None = None  # None: those of the data set, or its classes
-    images: int | None = 200
+    images: int | None = 300
     quantile: float = 0.005
     minimum: float = 0.04
     shuffles: int = 1

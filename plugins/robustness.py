@@ -127,7 +127,7 @@ class RobustnessPlugin(Plugin):
     layers: Sequence[str] = field(default_factory=list)  # none: up to 4, evenly spread
     concepts: ConceptData | None = None  # None: those of the data set, or its classes
     disturbances: Sequence[str] = field(default_factory=lambda: ["noise", "rotation", "patches"])
-    images: int | None = 150
+    images: int | None = 200
     quantile: float = 0.005
     minimum: float = 0.04
     shown: int = 2
