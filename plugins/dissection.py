@@ -138,7 +138,8 @@ class DissectionResult(Result):
             )
         if far:
             named = ", ".join(far[:8]) + (", ..." if len(far) > 8 else "")
-            text += f" Out of reach, as units fire on far fewer or more pixels than these cover: {named}."
+            text += f" Out of reach, as units fire on far fewer or more pixels than these cover: {named}"
+            text += " (a larger quantile would reach larger ones)."
         sheet = (
             "The best units of each layer, another concept each where there are so many: the images in which they "
             f"peak highest, lit where they fire; beside the name the IoU. At {self.minimum:g} or less it is no "
