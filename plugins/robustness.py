@@ -93,14 +93,15 @@ class RobustnessResult(Result):
             at = [0, *disturbed]
             ticks = [self.strengths[d] for d in at]
             lines(column[0], {"all": self.answers[at].tolist()}, ticks, ["black"])
-            column[0].set_title(family)
+            column[0].set_title(family.replace("_", " "))
             for row, measured in zip(column[1:], measures.values(), strict=True):
                 by_layer = dict(zip(self.layers, measured[at].T.tolist(), strict=True))
                 lines(row, by_layer, ticks, shades(len(self.layers)))
         for row, name in zip(axes, (self.right, *measures), strict=True):
             row[0].set_ylabel(name)
             row[0].set_ylim(min(0.0, row[0].get_ylim()[0]), max(1.05, row[0].get_ylim()[1]))
-        axes[1, -1].legend(frameon=False, fontsize=8)
+        key = {"handles": axes[1, 0].get_lines(), "ncols": len(self.layers), "frameon": False}
+        axes[0, 0].figure.legend(loc="outside lower center", **key)
 
     def captions(self) -> dict[str, str]:
         had = ", ".join(f"{n:.0f} at {name}" for n, name in zip(self.survival[0, :, 0], self.layers, strict=True))
