@@ -63,7 +63,9 @@ class SaliencyResult(Result):
         scale = torch.cat([largest[:3].amax(dim=0, keepdim=True).expand(3, -1, -1, -1), largest[3:]])
         drawn = {"panels": self._sheet((signed / scale.clamp_min(1e-30)).transpose(0, 1), PANELS)}
         if self.methods:
-            drawn["methods"] = self._sheet(to_one(self.maps), ["image", *self.methods])
+            drawn["methods"] = self._sheet(
+                to_one(self.maps), ["image", *(method.replace("_", " ") for method in self.methods)]
+            )
         if self.methods and len(self.looks) > 1:
             looks = [f"look {look}" for look in self.looks]
             drawn["film"] = self._sheet(to_one(self.film).transpose(0, 1), ["image", *looks])
@@ -71,7 +73,7 @@ class SaliencyResult(Result):
 
     def _sheet(self, maps: Tensor, names: Sequence[str]) -> Tensor:
         """Images, and beside each its maps (B, Q, H, W) in [-1, 1]."""
-        side = 96 if max(self.images.shape[-2:]) <= 96 else 160
+        side = 128 if max(self.images.shape[-2:]) <= 128 else 160  # the longest name of a method fits
         cells = [enlarge(rgb(self.images), side)[:, None], divergent(enlarge(maps, side))]
         return grid(torch.cat(cells, dim=1), self.labels, names)
 

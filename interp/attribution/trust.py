@@ -22,8 +22,8 @@ CURVE = 16  # points of a deletion or insertion curve
 LIMITS = {
     "class_correlation": (0.5, "much the same for another class (so it shows the image, not the answer)"),
     "weights_correlation": (0.5, "much the same with random weights (so it does not show what was learnt)"),
-    "deletion_gain": (-0.05, "no better than chance at finding the pixels whose loss lowers the answer"),
-    "insertion_gain": (-0.05, "no better than chance at finding the pixels that are enough for the answer"),
+    "deletion_gain": (-0.02, "no better than chance at finding the pixels whose loss lowers the answer"),
+    "insertion_gain": (-0.02, "no better than chance at finding the pixels that are enough for the answer"),
     "change_under_noise": (1.0, "unstable: an invisible change of the image changes it by more than itself"),
     "completeness_error": (0.1, "not adding up to the difference of the logits: more steps are needed"),
 }
@@ -34,8 +34,8 @@ def map_checks(net: nn.Module, method: str, task: Task, *, weights: bool = True)
 
     - `class_correlation`: Spearman of |map| for the target with that for another class
     - `weights_correlation`: the same with maps of the network with random weights, mean over a cascade
-    - `deletion_gain`, `insertion_gain`: how much faster than in a random order of pixels the answer falls when the best
-      are taken away, and rises when they come first; -1 to 1, 0 is chance
+    - `deletion_gain`, `insertion_gain`: how much faster than in a random order of pixels the target's probability falls
+      when the best are taken away, and rises when they come first; area between the curves, 0 is chance
     - `change_under_noise`: largest relative change of the map when the image changes by 0.02
     - `completeness_error`, of integrated gradients: |sum - difference of logits| / |difference|
 
@@ -102,21 +102,19 @@ def ranking(method: str, maps: Tensor) -> Tensor:
 
 
 def gains(net: nn.Module, task: Task, ranked: Tensor) -> tuple[float, float]:
-    """Deletion and insertion (Petsiuk et al. 2018) by maps (B, H, W), as gains over one random order.
+    """Deletion and insertion (Petsiuk et al. 2018) by maps (B, H, W), as gains over one random order, -1 to 1.
 
-    The area between the two curves of the target's probability, divided by its value for the whole image less that for
-    the blank one, or by 0.05 where that is smaller; mean over the images.
+    Each is the area between the two curves of the target's probability, mean over the images. An image whose pixels are
+    taken away becomes the blank one, one that is put together begins there.
     """
     random = torch.rand(ranked.shape, device=ranked.device)
-    whole, blank = (probability(net, replace(task, images=images)) for images in (task.images, task.blanks))
-    scale = (whole - blank).abs().clamp_min(0.05)
 
     def area(images: Tensor, others: Tensor, order: Tensor) -> Tensor:
         return torch.stack([probability(net, replace(task, images=x)) for x in _mixed(images, others, order)]).mean(0)
 
     deleted = [area(task.images, task.blanks, order) for order in (random, ranked)]
     inserted = [area(task.blanks, task.images, order) for order in (ranked, random)]
-    return tuple(float(((first - second) / scale).mean()) for first, second in (deleted, inserted))  # type: ignore
+    return tuple(float((first - second).mean()) for first, second in (deleted, inserted))  # type: ignore
 
 
 def _mixed(images: Tensor, others: Tensor, order: Tensor) -> Iterator[Tensor]:
@@ -171,6 +169,9 @@ def verdict(checks: dict[str, dict[str, float]]) -> str:
     said = []
     for check, (_, meaning) in LIMITS.items():
         values = {method: found[check] for method, found in checks.items() if check in found}
-        if bad := [f"{method} ({value:.2f})" for method, value in values.items() if failed(check, value)]:
-            said.append(f"{', '.join(bad)}: {meaning}.")
+        bad = {method: value for method, value in values.items() if failed(check, value)}
+        if 2 < len(bad) == len(values):
+            said.append(f"every method ({min(bad.values()):.2f} to {max(bad.values()):.2f}): {meaning}.")
+        elif bad:
+            said.append(f"{', '.join(f'{method} ({value:.2f})' for method, value in bad.items())}: {meaning}.")
     return " ".join(["Failed checks:", *said] if said else ["All checks are passed."])

@@ -52,7 +52,7 @@ def test_the_five_panels_equal_the_reference(trained):
     shared = torch.stack([baseline, gradient, delta]).abs().amax(dim=(0, 2, 3, 4))[:, None, None, None]
     own = overlay.abs().amax(dim=(1, 2, 3), keepdim=True)
     maps = torch.cat([baseline / shared, gradient / shared, delta / shared, overlay / own], dim=1)
-    cells = torch.cat([enlarge(rgb(source), 96)[:, None], divergent(enlarge(maps, 96))], dim=1)
+    cells = torch.cat([enlarge(rgb(source), 128)[:, None], divergent(enlarge(maps, 128))], dim=1)
     drawn = result.pictures()["panels"].int()
     assert (drawn - grid(cells, result.labels, PANELS).int()).abs().max() <= 1
     assert set(result.pictures()) == set(result.captions()) == {"panels"} and not result.widgets()
@@ -161,6 +161,10 @@ def test_the_verdict_names_what_failed_and_what_it_means():
     said = verdict({"a": {"class_correlation": 0.9}, "b": {"class_correlation": 0.1, "insertion_gain": -0.2}})
     assert said.startswith("Failed checks: a (0.90): much the same for another class")
     assert "b (-0.20): no better than chance" in said
+    untrained = verdict(
+        {method: {"deletion_gain": value} for method, value in zip("abc", (0.0, 0.01, -0.03), strict=True)}
+    )
+    assert "every method (-0.03 to 0.01): no better than chance" in untrained
 
 
 def test_the_film_grows_and_keeps_its_first_frame(trained):
