@@ -74,6 +74,7 @@ def test_help_lists_every_group_without_torch(script, tmp_path):
         ["logger=[report,wandb,tensorboard,csv]"],
         ["logger=none", "scheduler=none"],
         ["experiment=mnist"],
+        ["experiment=interrogation"],
         ["trainer=ddp", "trainer.devices=8", "trainer.num_nodes=4"],
         ["sweep=seeds"],
         *[[f"data={path.stem}"] for path in (CONF / "data").glob("*.yaml") if "root: ???" not in path.read_text()],
