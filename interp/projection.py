@@ -4,6 +4,7 @@ Letters: N images, D dimensions of an embedding, J classes.
 """
 
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,9 +60,8 @@ def _forward(net: nn.Module, images: Tensor, layer: str | None) -> tuple[Tensor,
     seen: list[Any] = []
     if layer is None:
         handle = linear[-1].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
-    else:
-        hook = lambda _module, _inputs, output: seen.append(_copy(output))  # noqa: E731
-        handle = find_layer(net, layer).register_forward_hook(hook)
+    else:  # copied, since a later ReLU(inplace=True) would rewrite it
+        handle = find_layer(net, layer).register_forward_hook(lambda _module, _inputs, out: seen.append(deepcopy(out)))
     try:
         logits = net(images)
     finally:
@@ -69,10 +69,6 @@ def _forward(net: nn.Module, images: Tensor, layer: str | None) -> tuple[Tensor,
     if not seen:
         raise UserError(f"layer {layer!r} does not run in a forward pass")
     return logits, _pooled(seen[-1], net, layer)
-
-
-def _copy(output: Any) -> Any:
-    return output.clone() if isinstance(output, Tensor) else output  # a later ReLU(inplace=True) would rewrite it
 
 
 def _pooled(output: Any, net: nn.Module, layer: str | None) -> Tensor:
@@ -96,8 +92,7 @@ def reduce(vectors: Tensor, dimensions: int = 50, seed: int = 0) -> tuple[Tensor
 
     centred = vectors.double() - vectors.double().mean(dim=0)
     count = min(dimensions, *vectors.shape)
-    variance = float(centred.square().sum())
-    if variance == 0:
+    if not (variance := float(centred.square().sum())):
         return centred[:, :count].float(), 1.0
     found = torch.from_numpy(PCA(count, random_state=seed).fit_transform(centred.numpy()))
     return found.float(), float(found.square().sum()) / variance

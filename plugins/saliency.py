@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from interp.attribution import saliency
-from interp.attribution.methods import METHODS, Task, attribute, why_not
+from interp.attribution.methods import METHODS, Task, attribute, settled, why_not
 from interp.attribution.saliency import spearman
 from interp.attribution.trust import LIMITS, map_checks, verdict
 from interp.draw import divergent, enlarge, grid, rgb
@@ -33,6 +33,7 @@ class SaliencyResult(Result):
     about: str  # target and blank image in words
     methods: tuple[str, ...]  # M names
     maps: Tensor  # (B, M, H, W) attributions, summed over channels
+    layer: str  # of Grad-CAM, '' without it
     left_out: tuple[str, ...]  # methods that do not fit the network, and why
     checks: dict[str, dict[str, float]]  # by method, by name (interp.attribution.trust); empty where none were made
     film: Tensor  # (E, B, H, W) maps of the first method at this look and earlier ones, or (E, B, 0, 0)
@@ -85,6 +86,7 @@ class SaliencyResult(Result):
             f"ranks agree {correlation:.2f} with the image's own brightness: near 1 shows the image, not the network."
         )
         methods = "One column a method, each map on its own scale; orange raises the logit, blue lowers it. "
+        methods += f"Grad-CAM is at {self.layer}. " if self.layer else ""
         methods += verdict(self.checks) if self.checks else ""
         left = f" Left out: {'; '.join(self.left_out)}." if self.left_out else ""
         if not self.methods:
@@ -161,6 +163,7 @@ class SaliencyPlugin(Plugin):
         about = f"{self._named()}; the baseline's image is {'the mean colour' if self.blank == 'mean' else 'black'}"
         return SaliencyResult(
             probe.images, labels, found.gradient, found.baseline, about, methods, stacked,
+            (settled(net, "grad_cam", task).layer or "") if "grad_cam" in methods else "",
             tuple(f"{method} ({reason})" for method, reason in unfit.items() if reason),
             checks,
             film=(maps[0] if maps else stacked.new_zeros(len(probe), 0, 0))[None], looks=(0,),

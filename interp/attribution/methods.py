@@ -46,10 +46,17 @@ def attribute(net: nn.Module, method: str, task: Task) -> Tensor:
     """
     if method not in METHODS:
         raise unknown("attribution method", method, METHODS)
-    subject = hookable(net) if method in HOOKING else net
+    subject, task = hookable(net) if method in HOOKING else net, settled(net, method, task)
     with warnings.catch_warnings(), torch.enable_grad():
         warnings.filterwarnings("ignore", "Setting (forward, )?backward hooks")
         return torch.cat([METHODS[method](subject, part).detach() for part in task.parts()])
+
+
+def settled(net: nn.Module, method: str, task: Task) -> Task:
+    """The task with a layer named, where the method looks at one: the same for all batches and for altered networks."""
+    if method != "grad_cam" or task.layer:
+        return task
+    return replace(task, layer=choose_layer(net, task.images[:2], signed=True).name)
 
 
 def why_not(net: nn.Module, method: str, images: Tensor, layer: str | None = None) -> str:
@@ -99,8 +106,8 @@ def _smoothgrad(net: nn.Module, task: Task) -> Tensor:
 def _grad_cam(net: nn.Module, task: Task) -> Tensor:
     from captum.attr import LayerAttribution, LayerGradCam
 
-    layer = task.layer or choose_layer(net, task.images[:2], signed=True).name
-    found = LayerGradCam(net, find_layer(net, layer)).attribute(_leaf(task), task.targets, relu_attributions=True)
+    module = find_layer(net, str(task.layer))
+    found = LayerGradCam(net, module).attribute(_leaf(task), task.targets, relu_attributions=True)
     return LayerAttribution.interpolate(found, tuple(task.images.shape[2:]), "bilinear")
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from interp.attribution.methods import SENSITIVITIES, Task, attribute
+from interp.attribution.methods import SENSITIVITIES, Task, attribute, settled
 from interp.attribution.saliency import spearman
 
 STAGES = 4  # of the cascade that randomises the weights from the top
@@ -41,6 +41,7 @@ def map_checks(net: nn.Module, method: str, task: Task, *, weights: bool = True)
 
     Draws random numbers from torch's global stream.
     """
+    task = settled(net, method, task)
     found = attribute(net, method, task)
     maps = found.sum(dim=1)
     deletion, insertion = gains(net, task, ranking(method, maps))

@@ -79,6 +79,7 @@ def test_columns_are_the_methods_of_the_functions(trained):
     task = Task(probe.images, probe.labels, net.mean)
     for index, method in enumerate(methods):
         torch.testing.assert_close(result.maps[:, index], attribute(net, method, task).sum(dim=1), atol=1e-6, rtol=1e-5)
+    assert "Grad-CAM is at block4." in result.captions()["methods"]
     assert result.methods == tuple(methods) and torch.equal(result.film[0], result.maps[:, 0])
     assert set(result.pictures()) == set(result.captions()) == {"panels", "methods"}
 
