@@ -67,7 +67,7 @@ def test_wrong_settings_end_the_run_before_the_first_epoch(train, tmp_path):
         (["+plugin=nmf", "plugin.nmf.on_error=ignore"], "on_error='ignore': choose from warn, disable, raise"),
         (["+plugin=nmf", "plugin.nmf.every_n_epochs=0"], "every_n_epochs=0: must be at least 1"),
         (["+plugin=nmf", "+plugin.nmf.name=../../x"], "plugin name '../../x'"),
-        (["+plugin=saliency", "plugin.saliency.target=treu"], "no plugin.saliency.target 'treu'; did you mean 'true'"),
+        (["+plugin=saliency", "plugin.saliency.blank=blak"], "no plugin.saliency.blank 'blak'; did you mean 'black'"),
         (["+plugin=nmf", "+plugin.second={_target_: plugins.nmf.NMFPlugin, name: nmf}"], "two plugins are named 'nmf'"),
         (["model=torchvision", "model.name=resnt18"], "did you mean 'resnet18'"),
         (["+plugin.study={_target_: tests.studies.Nothing}"], "plugin.study .*Nothing"),
