@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from interp.errors import UserError
 from interp.featurevis.canvas import Canvas
 from interp.featurevis.gradients import RedirectedRelu, frozen
+from interp.featurevis.progress import steps_with_bar
 from interp.featurevis.scene import Parts, Scene
 from interp.featurevis.transforms import NONE, Transforms, for_size
 
@@ -48,8 +49,9 @@ def render(
     `objective` holds for all images, or is a list of (objective, count) for as many images in order. `transforms`
     default to the set for the size. Images of one group in `groups` (B,) int64 are moved alike, as is its image in
     `reference` (R, C, H, W) for R groups; without groups each is its own. ReLUs are redirected for at most `redirect`
-    steps, as long as an image needs it; `fold` batch norms. `progress` is called with each step done. Raises UserError
-    for objectives that do not fit or do not depend on the image, ValueError for one that is NaN.
+    steps, as long as an image needs it; `fold` batch norms. `progress` is called with each step done; on a terminal a
+    render of more than a few seconds shows a bar. Raises UserError for objectives that do not fit or do not depend on
+    the image, ValueError for one that is NaN.
     """
     with ExitStack() as stack:
         stack.enter_context(frozen(net))
@@ -81,7 +83,7 @@ class _Run:
         noise = torch.Generator(self.influence.device).manual_seed(seed)
         relus = RedirectedRelu()
         optimizer = type(self.canvas).optimizer(self.canvas.parameters, lr=rate)
-        for step in range(steps):
+        for step in steps_with_bar(steps):
             self.step(maps[step], noise, relus if step < redirect and relus.useful else None)
             optimizer.step()
             if step + 1 in thresholds:
