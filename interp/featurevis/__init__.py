@@ -4,11 +4,13 @@ from interp.featurevis import objectives, transforms
 from interp.featurevis.attribute import attribution
 from interp.featurevis.canvas import Aligned, Canvas, Fft, Maco, Pixel, colour_matrix
 from interp.featurevis.caricature import Caricatures, attribution_caricatures, caricatures
+from interp.featurevis.cells import ActivationGrid, activation_grid, mosaic
 from interp.featurevis.objective import Objective
 from interp.featurevis.render import Rendered, evaluate, render
 from interp.featurevis.transforms import Transforms
 
 __all__ = [
+    "ActivationGrid",
     "Aligned",
     "Canvas",
     "Caricatures",
@@ -18,11 +20,13 @@ __all__ = [
     "Pixel",
     "Rendered",
     "Transforms",
+    "activation_grid",
     "attribution",
     "attribution_caricatures",
     "caricatures",
     "colour_matrix",
     "evaluate",
+    "mosaic",
     "objectives",
     "render",
     "transforms",
