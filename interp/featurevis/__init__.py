@@ -5,6 +5,7 @@ from interp.featurevis.attribute import attribution
 from interp.featurevis.canvas import Aligned, Canvas, Fft, Maco, Pixel, colour_matrix
 from interp.featurevis.caricature import Caricatures, attribution_caricatures, caricatures
 from interp.featurevis.cells import ActivationGrid, activation_grid, mosaic
+from interp.featurevis.compare import Comparison, compared
 from interp.featurevis.objective import Objective
 from interp.featurevis.render import Rendered, evaluate, render
 from interp.featurevis.transforms import Transforms
@@ -14,6 +15,7 @@ __all__ = [
     "Aligned",
     "Canvas",
     "Caricatures",
+    "Comparison",
     "Fft",
     "Maco",
     "Objective",
@@ -25,6 +27,7 @@ __all__ = [
     "attribution_caricatures",
     "caricatures",
     "colour_matrix",
+    "compared",
     "evaluate",
     "mosaic",
     "objectives",
