@@ -1,4 +1,4 @@
-"""Study a finished run or a checkpoint: python analyze.py checkpoint=PATH +plugin=nmf"""
+"""Study finished runs or checkpoints: python analyze.py checkpoint=PATH +plugin=nmf"""
 
 import logging
 
@@ -14,32 +14,55 @@ log = logging.getLogger("analyze")
 @hydra.main(version_base="1.3", config_path="conf", config_name="analyze")
 @told_clearly
 def analyze(cfg: DictConfig) -> None:
-    """Run the plugins once on the network of a checkpoint (or of the model group); results as in training."""
+    """Run the plugins on the network of each checkpoint (or of the model group) and compare what they found."""
     check(cfg, "analyze")
     if not cfg.get("plugin"):
         raise UserError("no plugin to run: add one, such as +plugin=nmf")
-    from lightning import Fabric
-
     from interp.lit import build
-    from interp.lit.checkpoint import find_checkpoint, read_checkpoint, run_folder
-    from interp.lit.classifier import load_weights
+    from interp.lit.checkpoint import named_checkpoints
     from interp.lit.console import calm
     from interp.lit.sinks import close_wandb
 
     calm()
-    path = None if cfg.checkpoint is None else find_checkpoint(cfg.checkpoint, ("best.ckpt", "last.ckpt"))
-    checkpoint = {"epoch": -1, "global_step": 0} if path is None else read_checkpoint(path)
-    cfg = with_run(cfg, None if path is None else run_folder(path))
-    images = build.data(cfg)
-    net = build.network(cfg, images)
-    if path is not None:
-        load_weights(net, images.class_names, checkpoint)
-    net.to(Fabric(accelerator=cfg.accelerator, devices=1).device)
+    paths = named_checkpoints(cfg.checkpoint, ("best.ckpt", "last.ckpt"))
+    if unknown := sorted(set(map(str, cfg.only)) - set(paths)):
+        raise UserError(f"only.{unknown[0]}: no checkpoint has this name; there is {', '.join(paths)}")
+    networks = [Network(cfg, name, path) for name, path in paths.items()]
+    if len(networks) > 1:
+        same_probe(networks)
+    loggers = build.loggers(cfg)
     try:
-        study(cfg, net, images.probe, checkpoint, None if path is None else run_folder(path))
+        study(cfg, networks, loggers)
+        for logger in loggers:
+            logger.finalize("success")
     finally:
         runs = close_wandb()
     log.info("Done: results and report in %s%s", cfg.output, f"; W&B: {runs}" if runs else "")
+
+
+class Network:
+    """The network of a checkpoint with its run's own data, and the plugins that look at it."""
+
+    def __init__(self, cfg: DictConfig, name: str, path) -> None:
+        from lightning import Fabric
+
+        from interp.lit import build
+        from interp.lit.checkpoint import read_checkpoint, run_folder
+        from interp.lit.classifier import load_weights
+
+        checkpoint = {"epoch": -1, "global_step": 0} if path is None else read_checkpoint(path)
+        self.name, self.run = name, None if path is None else run_folder(path)
+        own = with_run(cfg, self.run)
+        own = OmegaConf.merge(own, cfg.only.get(name) or {})
+        images = build.data(own)
+        self.net = build.network(own, images)
+        if path is not None:
+            load_weights(self.net, images.class_names, checkpoint)
+        self.net.to(Fabric(accelerator=cfg.accelerator, devices=1).device)
+        self.probe, self.plugins = images.probe, build.plugins(own)
+        self.epoch, self.step = checkpoint["epoch"] + 1, max(0, checkpoint["global_step"] - 1)
+        for plugin in self.plugins:
+            plugin.check(self.net)
 
 
 def with_run(cfg: DictConfig, run) -> DictConfig:
@@ -59,32 +82,49 @@ def with_run(cfg: DictConfig, run) -> DictConfig:
     return cfg
 
 
-def study(cfg: DictConfig, net, probe, checkpoint: dict, run) -> None:
-    """Let every plugin look, keep its result under results/<plugin>/epoch=NNNN and log it; `run` is its training's."""
+def same_probe(networks: list[Network]) -> None:
+    """Show every network the images of the first; raises UserError where it was made for others."""
+    first = networks[0].probe
+    for network in networks[1:]:
+        if network.probe.class_names != first.class_names or network.probe.images.shape != first.images.shape:
+            raise UserError(
+                f"{network.name} was trained on other classes or sizes of images than {networks[0].name}: "
+                "compare networks of the same data, or give one data set for all with data=..."
+            )
+        network.probe = first
+
+
+def study(cfg: DictConfig, networks: list[Network], loggers: list) -> None:
+    """Let every plugin look at each network, keep what it found under results/, and log it, side by side of several."""
     from pathlib import Path
 
-    from interp.lit import build
+    from interp.comparison import SideBySide
 
-    studies = build.plugins(cfg)
-    for plugin in studies:
-        plugin.check(net)
-    loggers = build.loggers(cfg)
-    epoch, step = checkpoint["epoch"] + 1, max(0, checkpoint["global_step"] - 1)
-    for plugin in studies:
-        result = plugin.look(net, probe)
-        if run is not None:
-            result = plugin.continued(result, run / "results" / plugin.name, epoch)
-        plugin.keep(
-            result, Path(cfg.output) / "results" / plugin.name / f"epoch={epoch:04d}", loggers, epoch=epoch, step=step
-        )
-        scalars = {f"{plugin.name}/{key}": value for key, value in result.scalars().items()}
-        log.info("epoch %d: %s", epoch, ", ".join(f"{key} {value:.4g}" for key, value in scalars.items()))
-        for logger in loggers:
-            logger.log_metrics({**scalars, "epoch": epoch}, step=step)
-        plugin.finish_drawing()
-        plugin.summarize()
+    results = Path(cfg.output) / "results"
+    for position, key in enumerate(plugin.name for plugin in networks[0].plugins):
+        found = {}
+        for network in networks:
+            plugin = network.plugins[position]
+            result = plugin.look(network.net, network.probe)
+            if network.run is not None:
+                result = plugin.continued(result, network.run / "results" / key, network.epoch)
+            found[network.name] = result
+            plugin.name = key if len(networks) == 1 else f"{key}.{network.name}"
+            keep(plugin, result, results, loggers, network.epoch, network.step)
+        if len(networks) > 1:
+            plugin.name = key
+            keep(plugin, SideBySide(found), results, loggers, max(n.epoch for n in networks), networks[-1].step)
+
+
+def keep(plugin, result, results, loggers: list, epoch: int, step: int) -> None:
+    """Write, log and print one result of `plugin` under its name."""
+    plugin.keep(result, results / plugin.name / f"epoch={epoch:04d}", loggers, epoch=epoch, step=step)
+    scalars = {f"{plugin.name}/{key}": value for key, value in result.scalars().items()}
+    log.info("epoch %d: %s", epoch, ", ".join(f"{key} {value:.4g}" for key, value in scalars.items()))
     for logger in loggers:
-        logger.finalize("success")
+        logger.log_metrics({**scalars, "epoch": epoch}, step=step)
+    plugin.finish_drawing()
+    plugin.summarize()
 
 
 if __name__ == "__main__":

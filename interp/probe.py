@@ -7,7 +7,7 @@ from typing import Protocol, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 
 class LabelledImages(Protocol):
@@ -51,6 +51,13 @@ class Probe:
         loader = DataLoader(cast(Dataset, self.dataset), size, num_workers=self.workers, generator=stream)
         for images, labels in loader:
             yield images.to(self.images.device), labels.to(self.images.device)
+
+    def some(self, count: int) -> "Probe":
+        """The probe with `count` images of its data set, balanced over the classes and always the same."""
+        if self.dataset is None:
+            return replace(self, **{name: getattr(self, name)[:count] for name in ("images", "labels", "indices")})
+        places = balanced_choice(self.dataset.targets, count, seed=0)
+        return replace(self, dataset=cast(LabelledImages, Subset(cast(Dataset, self.dataset), places.tolist())))
 
     def label_names(self) -> list[str]:
         """The class name of each image, '' where it is unknown."""

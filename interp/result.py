@@ -61,6 +61,14 @@ class Result:
         """
         return self
 
+    @classmethod
+    def compared(cls, results: "dict[str, Self]") -> dict[str, tuple[Tensor, str]]:
+        """Pictures with captions, by name, of how networks differ: their results of one study, by the networks' names.
+
+        What every result shows of itself is set side by side anyway, unless a picture here has its name.
+        """
+        return {}
+
     def save(self, folder: Path, **about: Any) -> None:
         """Write `result.safetensors` and `result.json` into `folder`; `about` (epoch, step, ...) goes into the JSON.
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +73,18 @@ class CaricatureResult(Result):
         side = _side(self.images)
         columns = [enlarge(rgb(column), side) for column in (self.images, *drawn.unbind(1))]
         return grid(torch.stack(columns, dim=1), self.labels, ["image", *names])
+
+    @classmethod
+    def compared(cls, results: dict[str, Self]) -> dict[str, tuple[Tensor, str]]:
+        first = next(iter(results.values()))
+        side = _side(first.images)
+        fitting = {name: each for name, each in results.items() if torch.equal(each.images, first.images)}
+        columns = [enlarge(rgb(first.images), side)]
+        columns += [enlarge(rgb(each.drawn[:, 0, -1]), side) for each in fitting.values()]
+        names = ["image", *(f"{name}: {each.layers[-1]}" for name, each in fitting.items())]
+        cosines = ", ".join(f"{name} {float(each.cosine[:, 0, -1].mean()):.2f}" for name, each in fitting.items())
+        text = f"The same images as each network's deepest chosen layer saw them. Mean cosines reached: {cosines}."
+        return {"compared": (grid(torch.stack(columns, dim=1), first.labels, names), text)}
 
     def captions(self) -> dict[str, str]:
         plain = self.targets == ("none",)

@@ -1,7 +1,7 @@
 """Which classes are taken for which on the whole validation set, epoch by epoch."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from interp.confusion import (
     predictions,
     row_shares,
 )
-from interp.draw import enlarge, grid, rgb
+from interp.draw import divergent, enlarge, grid, rgb
 from interp.draw.matrix import matrix, pixels, texts
 from interp.draw.table import html_table
 from interp.errors import UserError
@@ -86,6 +86,22 @@ class ConfusionResult(Result):
             cells = torch.stack([pixels(frame, side=160).float() / 255 for frame in self.film])
             drawn["film"] = grid(cells[None], (), [f"look {look}" for look in self.looks])
         return drawn
+
+    @classmethod
+    def compared(cls, results: dict[str, Self]) -> dict[str, tuple[Tensor, str]]:
+        (base, first), *others = results.items()
+        fitting = {name: other for name, other in others if other.class_names == first.class_names}
+        shares = row_shares(first.counts)
+        moved = {name: (row_shares(other.counts) - shares).float() for name, other in fitting.items()}
+        if not moved:
+            return {}
+        largest = max(float(each.abs().max()) for each in moved.values())
+        cells = torch.stack([enlarge(each[None, None] / max(largest, 1e-12), 360)[0] for each in moved.values()])
+        text = (
+            f"Shares of each true class (down) by predicted class (across), less those of {base}: orange is more "
+            f"often, blue more seldom; full colour is {largest:.0%}. On the diagonal orange is better."
+        )
+        return {"difference": (grid(divergent(cells)[None, :, 0], (), [f"{n} - {base}" for n in moved]), text)}
 
     def _pairs(self) -> Tensor:
         side = 96 if max(self.examples.shape[-2:]) <= 96 else 160

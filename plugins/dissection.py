@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,24 @@ class DissectionResult(Result):
         if self.chance.shape[1]:
             values["detectors_by_chance"] = float(self.chance[..., 0].double().sum(dim=0).mean())
         return values
+
+    @classmethod
+    def compared(cls, results: dict[str, Self]) -> dict[str, tuple[Tensor, str]]:
+        (base, first), *others = results.items()
+        fitting = {name: each for name, each in results.items() if each.concepts == first.concepts}
+        many = len(first.concepts)
+        counts = {
+            name: torch.where(each.units.detectors, each.units.best, many).bincount(minlength=many + 1)[:many]
+            for name, each in fitting.items()
+        }
+        said = []
+        for name, other in others:
+            if name in fitting and (other.layers, other.sizes) == (first.layers, first.sizes):
+                found = change(first.units, other.units)
+                kept, lost, gained = (int(getattr(found, key).sum()) for key in ("kept", "lost", "gained"))
+                said.append(f" {base} to {name}, unit by unit: {kept} detectors kept, {lost} lost, {gained} gained.")
+        text = "Detectors of each concept in each network, of all layers together." + "".join(said)
+        return {"compared": (histogram(counts, first.concepts, first.category, first.categories), text)}
 
     def tables(self) -> dict[str, tuple[list[str], list[list[str | float]]]]:
         units, layer, number = self.units, *self._places()

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from interp.attribution import Tail, ablation_effects, choose_classes, group_effects
-from interp.draw import crops, dim, enlarge, grid, heat, hues, overlay, rgb
+from interp.draw import crops, dim, enlarge, grid, heat, hues, overlay, rgb, stacked
 from interp.draw.groups_widget import groups_widget
 from interp.errors import UserError, unknown
-from interp.factorization import NeuronGroups, match_groups, neuron_groups, trust
+from interp.factorization import NeuronGroups, match_groups, match_maps, neuron_groups, trust
 from interp.factorization.groups import NEGATIVE, hoyer_sparsity, non_negative
 from interp.factorization.reducers import SOLVERS
 from interp.featurevis import Fft, colour_matrix, objectives, render
@@ -52,14 +52,18 @@ class NMFResult(Result):
         if self.layer != previous.layer or self.channel.shape != previous.channel.shape:
             return self
         order, cosine = match_groups(self.channel, previous.channel)
-        moved = {name: getattr(self, name)[:, order] for name in ("spatial", "effects", "exact_effects")}
-        moved |= {name: getattr(self, name)[order] for name in ("channel", "icons")}
-        moved |= {"drawn": self.drawn[order]} if len(self.drawn) else {}
         past = torch.cat([previous.past, previous.channel[None]])
         looks = (*previous.past_looks, previous.look)
         if len(looks) > 16:  # every other one, and always the first
             past, looks = past[::2], looks[::2]
-        return replace(self, **moved, kinship=cosine, past=past, past_looks=looks)
+        return replace(self.reordered(order), kinship=cosine, past=past, past_looks=looks)
+
+    def reordered(self, order: Tensor) -> "NMFResult":
+        """The same groups in another order (K,)."""
+        moved = {name: getattr(self, name)[:, order] for name in ("spatial", "effects", "exact_effects")}
+        moved |= {name: getattr(self, name)[order] for name in ("channel", "icons")}
+        moved |= {"drawn": self.drawn[order]} if len(self.drawn) else {}
+        return replace(self, **moved)
 
     @property
     def look(self) -> int:
@@ -90,6 +94,18 @@ class NMFResult(Result):
         if len(self.past):
             shown["emergence"] = self._emergence()
         return shown
+
+    @classmethod
+    def compared(cls, results: dict[str, Self]) -> dict[str, tuple[Tensor, str]]:
+        (base, first), *others = results.items()
+        shown, said = {base: first._groups()}, []
+        for name, other in others:
+            if torch.equal(other.images, first.images):
+                order, alike = match_maps(other.spatial, first.spatial)
+                shown[name] = other.reordered(order)._groups()
+                said.append(f"{name}: {', '.join(f'{value:.2f}' for value in alike.tolist())}")
+        text = f"Groups of one colour fire where those of {base} do. Correlations of their maps, in order: "
+        return {"groups": (stacked(shown), text + "; ".join(said) + ". Near 0: no such group there.")}
 
     def _groups(self) -> Tensor:
         side = 96 if max(self.images.shape[-2:]) <= 96 else 160

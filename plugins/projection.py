@@ -1,17 +1,16 @@
 """Where the network puts the images of the validation set, epoch by epoch."""
 
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Subset
 
 from interp.draw import grid
 from interp.draw.scatter import NAMED, class_colours, legend, scatter
 from interp.draw.scatter_widget import scatter_widget
 from interp.errors import UserError, unknown
-from interp.probe import Probe, balanced_choice
+from interp.probe import Probe
 from interp.projection import METHODS, embed, measures, movement, project, reduce
 from interp.result import Result
 from plugins.base import Plugin
@@ -126,7 +125,7 @@ class ProjectionPlugin(Plugin):
                 raise UserError(f"plugin.{self.name}.{key}={getattr(self, key)}: must be at least {least}")
 
     def analyze(self, net: nn.Module, probe: Probe) -> ProjectionResult:
-        some, of = chosen(probe, self.images)
+        some, of = probe.some(self.images), len(probe if probe.dataset is None else probe.dataset)
         found = embed(net, some.batches(self.batch_size), self.layer)
         vectors, kept = reduce(found.vectors, self.dimensions, self.seed)
         layout = project(vectors, self.method, iterations=self.iterations, seed=self.seed)
@@ -135,11 +134,3 @@ class ProjectionPlugin(Plugin):
             self.seed, found.labels, found.predicted, probe.class_names, found.thumbnails, of,
             measures(vectors, found.labels, layout), layout[None], (0,),
         )  # fmt: skip
-
-
-def chosen(probe: Probe, count: int) -> tuple[Probe, int]:
-    """The probe with `count` images of its data set, balanced over the classes and always the same; how many it has."""
-    if probe.dataset is None:
-        return replace(probe, images=probe.images[:count], labels=probe.labels[:count]), len(probe)
-    places = balanced_choice(probe.dataset.targets, count, seed=0).tolist()
-    return replace(probe, dataset=cast(Any, Subset(cast(Any, probe.dataset), places))), len(probe.dataset)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from interp.attack import Attacked
 from interp.dissection import ConceptData, concept_data, evidence, targets_of
 from interp.dissection.robustness import SURVIVAL, Seen, see, survival
 from interp.draw import grid
-from interp.draw.charts import chart, lines, shades
+from interp.draw.charts import chart, lines, palette, shades
 from interp.draw.detectors import masked
 from interp.errors import UserError
 from interp.layers import Layer, find_layer, spread_layers
@@ -77,6 +77,27 @@ class RobustnessResult(Result):
                 cells = masked(self.images[:, at], self.masks[:, at])
                 shown[f"units{suffix}"] = grid(cells, self.rows, [self._name(d) for d in at])
         return shown
+
+    @classmethod
+    def compared(cls, results: dict[str, Self]) -> dict[str, tuple[Tensor, str]]:
+        first = next(iter(results.values()))
+        fitting = {name: each for name, each in results.items() if each._families() == first._families()}
+        families = first._families()
+
+        def draw(axes: Any) -> None:
+            for column, (family, at) in enumerate(families.items()):
+                ticks = [first.strengths[d] for d in (0, *at)]
+                for row, kept in enumerate((lambda r: r.answers, lambda r: r.survival[..., 6].mean(dim=1))):
+                    curves = {name: kept(each)[[0, *at]].tolist() for name, each in fitting.items()}
+                    lines(axes[row, column], curves, ticks, palette(len(curves)))
+                axes[0, column].set_title(family)
+            axes[0, 0].set_ylabel(first.right)
+            axes[1, 0].set_ylabel("rank correlation")
+            axes[0, 0].legend()
+
+        picture = chart(draw, rows=2, columns=len(families), sharex="col", sharey="row")
+        text = "Right answers, and the rank correlation of activations (mean over layers), over the strength."
+        return {"compared": (picture, text)}
 
     def _pages(self) -> Iterator[tuple[str, dict[str, list[int]]]]:
         families = list(self._families().items())

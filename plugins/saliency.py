@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from interp.attribution import saliency
 from interp.attribution.methods import METHODS, Task, attribute, settled, why_not
 from interp.attribution.saliency import spearman
-from interp.attribution.trust import LIMITS, map_checks, verdict
+from interp.attribution.trust import LIMITS, areas, map_checks, verdict
 from interp.draw import divergent, enlarge, grid, rgb
 from interp.draw.table import html_table
 from interp.errors import UserError, unknown
@@ -158,7 +158,8 @@ class SaliencyPlugin(Plugin):
         maps = [attribute(net, method, task).sum(dim=1) for method in methods]
         stacked = finite(torch.stack(maps, dim=1), "the maps") if maps else probe.images.new_zeros(len(probe), 0, 0, 0)
         made = methods if self.checks != "none" else ()
-        checks = {method: map_checks(net, method, task, weights=self.checks == "all") for method in made}
+        chance = areas(net, task, torch.rand_like(probe.images[:, 0])) if made else (torch.zeros(0), torch.zeros(0))
+        checks = {method: map_checks(net, method, task, chance, weights=self.checks == "all") for method in made}
         labels = tuple(probe.class_names[target] for target in targets.tolist())
         about = f"{self._named()}; the baseline's image is {'the mean colour' if self.blank == 'mean' else 'black'}"
         return SaliencyResult(

@@ -15,7 +15,7 @@ from interp.attribution.methods import SENSITIVITIES, Task, attribute, settled
 from interp.attribution.saliency import spearman
 
 STAGES = 4  # of the cascade that randomises the weights from the top
-CURVE = 16  # points of a deletion or insertion curve
+CURVE = 8  # points of a deletion or insertion curve
 
 
 # Each check with its limit: failed above it or, where it is negative, below it without the sign; and what that means.
@@ -29,8 +29,12 @@ LIMITS = {
 }
 
 
-def map_checks(net: nn.Module, method: str, task: Task, *, weights: bool = True) -> dict[str, float]:
+def map_checks(
+    net: nn.Module, method: str, task: Task, chance: tuple[Tensor, Tensor], *, weights: bool = True
+) -> dict[str, float]:
     """The checks of one method's maps that can be made, by name; `weights` asks for the dearest of them.
+
+    `chance` is what `areas` finds for a random order of the pixels.
 
     - `class_correlation`: Spearman of |map| for the target with that for another class
     - `weights_correlation`: the same with maps of the network with random weights, mean over a cascade
@@ -44,12 +48,12 @@ def map_checks(net: nn.Module, method: str, task: Task, *, weights: bool = True)
     task = settled(net, method, task)
     found = attribute(net, method, task)
     maps = found.sum(dim=1)
-    deletion, insertion = gains(net, task, ranking(method, maps))
+    deleted, inserted = areas(net, task, ranking(method, maps))
     return {
         "class_correlation": class_correlation(net, method, task, maps),
         **({"weights_correlation": weights_correlation(net, method, task, maps)} if weights else {}),
-        "deletion_gain": deletion,
-        "insertion_gain": insertion,
+        "deletion_gain": float((chance[0] - deleted).mean()),
+        "insertion_gain": float((inserted - chance[1]).mean()),
         "change_under_noise": change_under_noise(net, method, task),
         **({"completeness_error": completeness_error(net, task, found)} if method == "integrated_gradients" else {}),
     }
@@ -102,20 +106,17 @@ def ranking(method: str, maps: Tensor) -> Tensor:
     return maps.abs() if method in SENSITIVITIES else maps
 
 
-def gains(net: nn.Module, task: Task, ranked: Tensor) -> tuple[float, float]:
-    """Deletion and insertion (Petsiuk et al. 2018) by maps (B, H, W), as gains over one random order, -1 to 1.
+def areas(net: nn.Module, task: Task, order: Tensor) -> tuple[Tensor, Tensor]:
+    """Areas (B,) in [0, 1] under the curves of deletion and of insertion (Petsiuk et al. 2018) by `order` (B, H, W).
 
-    Each is the area between the two curves of the target's probability, mean over the images. An image whose pixels are
-    taken away becomes the blank one, one that is put together begins there.
+    The curves are the target's probability while the pixels, highest first, are taken from the image, or come to the
+    blank one.
     """
-    random = torch.rand(ranked.shape, device=ranked.device)
 
-    def area(images: Tensor, others: Tensor, order: Tensor) -> Tensor:
+    def area(images: Tensor, others: Tensor) -> Tensor:
         return torch.stack([probability(net, replace(task, images=x)) for x in _mixed(images, others, order)]).mean(0)
 
-    deleted = [area(task.images, task.blanks, order) for order in (random, ranked)]
-    inserted = [area(task.blanks, task.images, order) for order in (ranked, random)]
-    return tuple(float((first - second).mean()) for first, second in (deleted, inserted))  # type: ignore
+    return area(task.images, task.blanks), area(task.blanks, task.images)
 
 
 def _mixed(images: Tensor, others: Tensor, order: Tensor) -> Iterator[Tensor]:

@@ -2,6 +2,6 @@
 
 from interp.draw.colour import dim, divergent, heat, hues, overlay, rgb
 from interp.draw.crops import crops
-from interp.draw.grid import enlarge, grid, note
+from interp.draw.grid import enlarge, grid, note, stacked
 
-__all__ = ["crops", "dim", "divergent", "enlarge", "grid", "heat", "hues", "note", "overlay", "rgb"]
+__all__ = ["crops", "dim", "divergent", "enlarge", "grid", "heat", "hues", "note", "overlay", "rgb", "stacked"]

@@ -58,3 +58,21 @@ def some_ticks(axes: Any, ticks: Sequence[str], most: int = 11) -> None:
     """Name the places 0, 1, ... across, evenly thinned where there are more than `most`."""
     step = -(-len(ticks) // most)
     axes.set_xticks(range(0, len(ticks), step), ticks[::step])
+
+
+def heat_map(tables: Mapping[str, Tensor], rows: Sequence[str], columns: Mapping[str, Sequence[str]]) -> Tensor:
+    """Tables (R, Q) in [0, 1] side by side under their names, each with its own columns, the values in the cells."""
+    return chart(_heat_maps, tables, rows, columns, columns=len(tables), height=1.2 + 0.3 * len(rows), sharey="row")
+
+
+def _heat_maps(
+    axes: Any, tables: Mapping[str, Tensor], rows: Sequence[str], columns: Mapping[str, Sequence[str]]
+) -> None:
+    for axis, (name, table) in zip(axes[0], tables.items(), strict=True):
+        axis.imshow(table.numpy(), vmin=0, vmax=1, cmap="viridis", aspect="auto")
+        axis.set_title(name)
+        axis.set_xticks(range(table.shape[1]), columns[name], rotation=45, ha="right")
+        axis.set_yticks(range(len(rows)), rows)
+        for row, column in [(r, c) for r in range(table.shape[0]) for c in range(table.shape[1])]:
+            value = float(table[row, column])
+            axis.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if value < 0.6 else "black")

@@ -1,6 +1,6 @@
 """Contact sheets: cells in rows and columns with their names."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import torch
@@ -31,6 +31,16 @@ def grid(cells: Tensor, rows: Sequence[str] = (), columns: Sequence[str] = ()) -
     return torch.nn.functional.pad(sheet, (GAP, 0, GAP, 0), value=BACKGROUND)
 
 
+def stacked(pictures: Mapping[str, Tensor]) -> Tensor:
+    """Pictures uint8 (3, height, width) of any sizes under each other, each under its name."""
+    width = max(picture.shape[2] for picture in pictures.values())
+    parts = []
+    for name, picture in pictures.items():
+        wide = torch.nn.functional.pad(picture, (0, width - picture.shape[2], 0, 4 * GAP), value=BACKGROUND)
+        parts += [_text(name, width, 28, align="left"), wide]
+    return torch.cat(parts, dim=1)
+
+
 @lru_cache
 def _font():
     from PIL import ImageFont
@@ -55,8 +65,9 @@ def _text(text: str, width: int, height: int, align: str = "center") -> Tensor:
 
     text = _shortened(text, width)
     label = Image.new("RGB", (width, height), (BACKGROUND,) * 3)
-    place, anchor = ((width - 8, height // 2), "rm") if align == "right" else ((width // 2, height // 2), "mm")
-    ImageDraw.Draw(label).text(place, text, fill=INK, font=_font(), anchor=anchor)
+    places = {"left": (8, "lm"), "center": (width // 2, "mm"), "right": (width - 8, "rm")}
+    x, anchor = places[align]
+    ImageDraw.Draw(label).text((x, height // 2), text, fill=INK, font=_font(), anchor=anchor)
     return pil_to_tensor(label)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, normalize
 
 from interp.errors import UserError, unknown
 from interp.factorization.reducers import reduce
@@ -85,9 +86,26 @@ def match_groups(channel: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
     """
     from scipy.optimize import linear_sum_assignment
 
-    cosine = torch.nn.functional.normalize(previous, dim=1) @ torch.nn.functional.normalize(channel, dim=1).T
+    cosine = normalize(previous, dim=1) @ normalize(channel, dim=1).T
     order = torch.from_numpy(linear_sum_assignment(-cosine.numpy())[1])
     return order, cosine.gather(1, order[:, None])[:, 0]
+
+
+def match_maps(spatial: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    """Which group of `spatial` (B, K, h, w) fires where each of `reference` (B, K', h', w') does on the same images.
+
+    Both of other networks: their grids may differ. Indices (K,) int64 into `spatial`, those of no partner last, and
+    the correlations (min(K, K'),) float32 over images and positions, of the assignment with the largest sum.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    size = min(spatial.shape[-2], reference.shape[-2]), min(spatial.shape[-1], reference.shape[-1])
+    maps = [adaptive_avg_pool2d(each.float(), size).transpose(0, 1).flatten(1) for each in (reference, spatial)]
+    centred = [normalize(each - each.mean(dim=1, keepdim=True), dim=1) for each in maps]
+    correlation = centred[0] @ centred[1].T
+    rows, columns = map(torch.from_numpy, linear_sum_assignment(-correlation.numpy()))
+    rest = torch.tensor([k for k in range(spatial.shape[1]) if k not in columns.tolist()], dtype=torch.int64)
+    return torch.cat([columns, rest]), correlation[rows, columns]
 
 
 def hoyer_sparsity(factors: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ from interp.featurevis.attribute import attribution
 from interp.featurevis.canvas import Aligned, Canvas, Fft, Maco, Pixel, colour_matrix
 from interp.featurevis.caricature import Caricatures, attribution_caricatures, caricatures
 from interp.featurevis.cells import ActivationGrid, activation_grid, mosaic
-from interp.featurevis.compare import Comparison, compared
 from interp.featurevis.objective import Objective
 from interp.featurevis.render import Rendered, evaluate, render
 from interp.featurevis.transforms import Transforms
@@ -15,7 +14,6 @@ __all__ = [
     "Aligned",
     "Canvas",
     "Caricatures",
-    "Comparison",
     "Fft",
     "Maco",
     "Objective",
@@ -27,7 +25,6 @@ __all__ = [
     "attribution_caricatures",
     "caricatures",
     "colour_matrix",
-    "compared",
     "evaluate",
     "mosaic",
     "objectives",

@@ -3,7 +3,9 @@
 import json
 import logging
 import random
+import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -111,7 +113,7 @@ def find_checkpoint(path: Any, names: tuple[str, ...]) -> Path:
     Raises UserError where there is none, or for anything but one path.
     """
     if not isinstance(path, str):
-        raise UserError(f"checkpoint={path}: give one checkpoint file or one run folder")
+        raise UserError(f"checkpoint={path}: give a checkpoint file or a run folder")
     given = Path(path).expanduser().absolute()
     if given.is_dir():
         found = [given / "checkpoints" / name for name in names if (given / "checkpoints" / name).is_file()]
@@ -119,6 +121,37 @@ def find_checkpoint(path: Any, names: tuple[str, ...]) -> Path:
             raise UserError(f"no {' or '.join(names)} in {given / 'checkpoints'}")
         return found[0]
     return given
+
+
+def named_checkpoints(given: Any, names: tuple[str, ...]) -> dict[str, Path | None]:
+    """Checkpoints by name: of None (a network without one), a path, several paths, or paths that have names.
+
+    Paths without names get the shortest end of their run's folder that tells them apart. Raises UserError.
+    """
+    if given is None or isinstance(given, str):
+        return {"": None if given is None else find_checkpoint(given, names)}
+    if isinstance(given, Mapping):
+        paths = {str(name): None if path is None else find_checkpoint(path, names) for name, path in given.items()}
+        if wrong := [name for name in paths if not re.fullmatch(r"\w[\w.-]*", name)]:
+            raise UserError(f"checkpoint name {wrong[0]!r}: use letters, digits, '_', '-' and '.'")
+        return paths
+    found = [find_checkpoint(path, names) for path in given]
+    if len(set(found)) < len(found):
+        raise UserError(f"checkpoint={list(given)}: the same checkpoint twice")
+    return dict(zip(_short_names(found), found, strict=True))
+
+
+def _short_names(paths: list[Path]) -> list[str]:
+    """The run's folder, with the file's name and the folder above where it takes them to tell the paths apart."""
+    folders = [path.parent.parent if path.parent.name == "checkpoints" else path.parent for path in paths]
+    forms = [
+        [folder.name for folder in folders],
+        [f"{folder.name}_{path.stem}" for folder, path in zip(folders, paths, strict=True)],
+        [f"{folder.parent.name}_{folder.name}_{path.stem}" for folder, path in zip(folders, paths, strict=True)],
+    ]
+    clean = [[re.sub(r"[^\w.-]", "-", name).lstrip(".-") for name in names] for names in forms]
+    apart = [names for names in clean if len(set(names)) == len(names) and all(names)]
+    return apart[0] if apart else [f"checkpoint{number}" for number in range(1, len(paths) + 1)]
 
 
 def run_folder(checkpoint: Path) -> Path | None:

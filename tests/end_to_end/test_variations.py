@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from interp.errors import UserError
+from plugins.nmf import NMFResult
 from tests.conftest import SHARED, identical
 from tests.end_to_end.conftest import ROOT, command
 
@@ -70,7 +71,11 @@ def test_the_study_of_the_guide_works_as_it_is_written_there(tmp_path):
     ("arguments", "message"),
     [
         (["checkpoint=nowhere", "+plugin=nmf"], "no checkpoint .*nowhere"),
-        (["checkpoint=[a,b]", "+plugin=nmf"], "give one checkpoint file or one run folder"),
+        (["checkpoint=[a,b]", "+plugin=nmf"], "no checkpoint .*a"),
+        (
+            ["checkpoint={a: a, b: b}", "+plugin=nmf", "+only.c.seed=1"],
+            "only.c: no checkpoint has this name; there is a, b",
+        ),
         (["data.size=8"], "no plugin to run: add one, such as"),
         (["data.size=8", "+plugin=nmf", "plugin.nmf.layer=blok1"], "did you mean 'block1'"),
         (["data.size=8", "+plugin=nmf", "trainer.devices=2"], "no setting 'trainer.devices'"),
@@ -96,6 +101,7 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(train, tmp_path):
 def test_studies_work_on_other_networks(train, tmp_path, model):
     size = "data.size=32" if model == "resnet18" else "data.size=128"
     run = train(tmp_path, f"model={model}", size, "+plugin=[nmf,saliency]", "trainer.max_epochs=1",
+                "plugin.saliency.methods=[gradient,grad_cam]", "plugin.nmf.icon_steps=8",
                 "trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "test=false")  # fmt: skip
     about = json.loads((run.folder / "results" / "nmf" / "epoch=0001" / "result.json").read_text())
     assert about["fields"]["layer"] == "layer4"
@@ -172,3 +178,25 @@ def test_mnist_reaches_its_accuracy_in_two_epochs(tmp_path):
         pytest.skip(f"{root} is not here")
     done = command(tmp_path, "data=mnist", f"data.root={root}", "trainer.max_epochs=2", "+plugin=[nmf]")
     assert float(re.search(r"test/accuracy (\d\.\d+)", done.stdout)[1]) >= 0.97
+
+
+def test_networks_are_compared_on_the_same_images_each_with_its_own_settings(train, tmp_path):
+    train(tmp_path / "wide")
+    train(tmp_path / "narrow", "model.widths=[8,12,16]", "data.probe_seed=5")
+    own = [
+        "+only.narrow.model.widths=[8,12,16]",
+        "+only.narrow.data.probe_seed=5",
+        "+only.narrow.plugin.nmf.layer=block2",
+    ]
+    command(tmp_path, "checkpoint=[wide,narrow]", "+plugin=[nmf,similarity,confusion]", "plugin.nmf.icon_steps=0", *own,
+            "data.size=16", "output=both", script="analyze.py")  # fmt: skip
+    results = tmp_path / "both" / "results"
+    wide, narrow = (NMFResult.load(results / f"nmf.{name}" / "epoch=0002") for name in ("wide", "narrow"))
+    assert torch.equal(wide.images, narrow.images) and narrow.layer == "block2" != wide.layer
+    about = json.loads((results / "nmf" / "epoch=0002" / "result.json").read_text())
+    assert about["networks"] == ["wide", "narrow"]
+    assert about["scalars"]["relative_error/narrow"] == pytest.approx(narrow.relative_error)
+    for picture in ("nmf/groups", "similarity/similarity", "confusion/difference"):
+        study, name = picture.split("/")
+        assert (results / study / "epoch=0002" / f"{name}.png").is_file()
+    assert "nmf.narrow" in (tmp_path / "both" / "report.html").read_text()

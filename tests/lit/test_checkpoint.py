@@ -13,6 +13,7 @@ from interp.lit.checkpoint import (
     WholeCheckpointIO,
     carry_over,
     find_checkpoint,
+    named_checkpoints,
     read_checkpoint,
     run_folder,
 )
@@ -114,3 +115,26 @@ def test_weights_round_trip_and_misfits_are_explained(net, digits):
     del checkpoint["state_dict"]["net.body.head.bias"]
     with pytest.raises(UserError, match=r"another network: 1 weights differ \(head.bias"):
         fit_to_checkpoint(net, digits.class_names, checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["a/checkpoints/best.ckpt", "b/checkpoints/best.ckpt"], ["a", "b"]),
+        (["a/checkpoints/best.ckpt", "a/checkpoints/last.ckpt"], ["a_best", "a_last"]),
+        (["x/0/checkpoints/best.ckpt", "y/0/checkpoints/best.ckpt"], ["x_0_best", "y_0_best"]),
+        (["x/y/0/checkpoints/a.ckpt", "z/y/0/checkpoints/a.ckpt"], ["checkpoint1", "checkpoint2"]),
+        (["a b/c.ckpt", "<i>/d.ckpt"], ["a-b", "i-"]),
+    ],
+)
+def test_several_checkpoints_are_named_by_what_tells_them_apart(tmp_path, files, names):
+    found = named_checkpoints([str(tmp_path / file) for file in files], ())
+    assert found == {name: tmp_path / file for name, file in zip(names, files, strict=True)}
+
+
+def test_named_checkpoints_keep_their_names_and_may_be_none():
+    assert named_checkpoints({"small": None}, ()) == {"small": None} and named_checkpoints(None, ()) == {"": None}
+    with pytest.raises(UserError, match="checkpoint name '../x'"):
+        named_checkpoints({"../x": "a.ckpt"}, ())
+    with pytest.raises(UserError, match="the same checkpoint twice"):
+        named_checkpoints(["a.ckpt", "a.ckpt"], ())

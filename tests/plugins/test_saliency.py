@@ -9,7 +9,7 @@ from torch import nn
 
 from interp.attribution.methods import METHODS, Task, attribute
 from interp.attribution.saliency import spearman
-from interp.attribution.trust import cascade, completeness_error, gains, map_checks, verdict
+from interp.attribution.trust import areas, cascade, change_under_noise, completeness_error, map_checks, verdict
 from interp.draw import divergent, enlarge, grid, rgb
 from interp.errors import UserError
 from interp.lit.classifier import load_weights
@@ -121,11 +121,10 @@ def test_a_perfect_ranking_gains_and_its_reverse_loses():
     images = torch.rand(6, 1, 8, 8, generator=draw)
     task = Task(images, torch.zeros(6, dtype=torch.long), torch.zeros(1, 1, 1))
     perfect = (images.flatten(1) * weights[0]).view(6, 8, 8)
-    torch.manual_seed(0)
-    deletion, insertion = gains(linear(weights), task, perfect)
-    torch.manual_seed(0)
-    worse = gains(linear(weights), task, -perfect)
-    assert deletion > 0.1 and insertion > 0.1 and max(worse) < -0.1
+    orders = (torch.rand(6, 8, 8, generator=draw), perfect, -perfect)
+    chance, best, worst = (torch.stack(areas(linear(weights), task, order)).mean(dim=1) for order in orders)
+    assert best[0] < chance[0] - 0.1 and chance[0] < worst[0] - 0.1  # deletion
+    assert best[1] > chance[1] + 0.1 and chance[1] > worst[1] + 0.1  # insertion
 
 
 def test_a_linear_network_is_complete_stable_and_blind_to_nothing():
@@ -135,7 +134,7 @@ def test_a_linear_network_is_complete_stable_and_blind_to_nothing():
     found = attribute(net, "integrated_gradients", task)
     assert completeness_error(net, task, found) < 1e-4
     assert completeness_error(net, task, 2 * found) == pytest.approx(1.0, abs=1e-3)
-    checks = map_checks(net, "gradient", task, weights=False)
+    checks = map_checks(net, "gradient", task, (torch.zeros(4), torch.ones(4)), weights=False)
     assert checks["change_under_noise"] == 0 and abs(checks["class_correlation"]) < 0.5
     weight = net[1].weight.detach().view(3, 1, 8, 8)
     other = net(images).scatter(1, task.targets[:, None], -torch.inf).argmax(dim=1)
@@ -148,7 +147,7 @@ def test_noise_is_measured_against_the_map(trained):
     net, probe = trained
     task = Task(probe.images, probe.labels, net.mean)
     torch.manual_seed(0)
-    found = map_checks(net, "gradient", task, weights=False)["change_under_noise"]
+    found = change_under_noise(net, "gradient", task)
     draw, maps, worst = torch.Generator().manual_seed(1), attribute(net, "gradient", task), []
     for _ in range(3):
         noise = (torch.rand(task.images.shape, generator=draw) * 2 - 1) * 0.02
