@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from interp.draw import enlarge, grid, rgb
 from interp.errors import UserError, unknown
-from interp.featurevis import Caricatures, attribution_caricatures, caricatures
+from interp.featurevis import CANVASES, COLOURS, Caricatures, attribution_caricatures, caricatures, start
 from interp.layers import Layer, find_layer, layers, spread_layers
 from interp.probe import Probe
 from interp.result import Result
@@ -124,6 +124,8 @@ class CaricaturePlugin(Plugin):
     targets: Sequence[str] = field(default_factory=lambda: ["none"])
     iterated: bool = False
     images: int = 6
+    canvas: str = "fft"
+    colour: str = "data"
     steps: int = 64
     power: float = 0.0
     cosine_power: float = 1.0
@@ -135,6 +137,9 @@ class CaricaturePlugin(Plugin):
         targets = [self.targets] if isinstance(self.targets, str) else self.targets
         named = {"True": "true", "None": "none"}  # as YAML reads true and null
         self.targets = [named.get(str(target), str(target)) for target in targets]
+        for key, allowed in (("canvas", tuple(CANVASES)), ("colour", COLOURS)):
+            if getattr(self, key) not in allowed:
+                raise unknown(f"plugin.{self.name}.{key}", getattr(self, key), allowed)
         for key in ("images", "steps"):
             if getattr(self, key) < 1:
                 raise UserError(f"plugin.{self.name}.{key}={getattr(self, key)}: must be at least 1")
@@ -151,10 +156,14 @@ class CaricaturePlugin(Plugin):
         names = self.layers or [layer.name for layer in spread_layers(net, probe.images[:8])]
         self.layers = names
         targets = [self._target(net, probe, images, labels, word) for word in self.targets]
-        drawn = [self._draw(net, images, names, target) for target in targets]
+        canvas, transforms = start(self.canvas, probe.images, images.shape, colour=self.colour, seed=self.seed)
+        options = {"canvas": canvas, "transforms": transforms, "steps": self.steps, "seed": self.seed}
+        drawn = [self._draw(net, images, names, target, options) for target in targets]
         at = [Layer.named(net, images, name) for name in names]
         seen = torch.stack([self._identified(net, each, images, labels, at) for each in drawn], dim=1)
-        control, control_cosine = self._control(net, images, names, at) if self.control else (torch.zeros(0),) * 2
+        control, control_cosine = (
+            self._control(net, images, names, at, options) if self.control else (torch.zeros(0),) * 2
+        )
         pictures = torch.stack([each.pictures for each in drawn], dim=1)
         return CaricatureResult(
             images, tuple(probe.class_names[j] if j >= 0 else "" for j in labels.tolist()), tuple(names),
@@ -177,8 +186,9 @@ class CaricaturePlugin(Plugin):
             return word
         raise unknown(f"plugin.{self.name}.targets", word, [*WORDS, *probe.class_names, *layers(net)])
 
-    def _draw(self, net: nn.Module, images: Tensor, names: Sequence[str], target: Tensor | str | None) -> Caricatures:
-        options: dict[str, Any] = {"steps": self.steps, "seed": self.seed}
+    def _draw(
+        self, net: nn.Module, images: Tensor, names: Sequence[str], target: Tensor | str | None, options: dict[str, Any]
+    ) -> Caricatures:
         if target is None and not self.iterated:
             return caricatures(net, images, names, power=self.power, cosine_power=self.cosine_power, **options)
         return attribution_caricatures(net, images, names, target, iterated=self.iterated, **options)
@@ -196,13 +206,15 @@ class CaricaturePlugin(Plugin):
             found.append((cosine.diagonal() > nearest_other).float())
         return torch.stack(found, dim=1)
 
-    def _control(self, net: nn.Module, images: Tensor, names: Sequence[str], at: list[Layer]) -> tuple[Tensor, Tensor]:
+    def _control(
+        self, net: nn.Module, images: Tensor, names: Sequence[str], at: list[Layer], options: dict[str, Any]
+    ) -> tuple[Tensor, Tensor]:
         """Plain caricatures of a network with random weights, and the cosines that they reach in `net`."""
         random = deepcopy(net)
         for module in random.modules():
             if callable(reset := getattr(module, "reset_parameters", None)):
                 reset()
-        drawn = self._draw(random, images, names, None).pictures
+        drawn = self._draw(random, images, names, None, options).pictures
         cosines = []
         for index, layer in enumerate(at):
             both = [layer.activations(net, x, self.batch_size).flatten(1) for x in (drawn[:, index], images)]

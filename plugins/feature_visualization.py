@@ -2,24 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from interp.draw import enlarge, grid, note, rgb
 from interp.errors import UserError, unknown
-from interp.featurevis import Aligned, Canvas, Fft, Maco, Pixel, colour_matrix, objectives, render
+from interp.featurevis import CANVASES, COLOURS, activation_grid, colours, mosaic, objectives, render, start
 from interp.featurevis.objective import Objective
-from interp.featurevis.transforms import CROPS, for_size
+from interp.featurevis.render import Rendered
 from interp.layers import Layer, find_layer, spread_layers
 from interp.probe import Probe
 from interp.result import Result, finite
 from plugins.base import Plugin
 
 OBJECTIVES = ("channel", "unit")
-CANVASES = {"fft": Fft, "pixel": Pixel, "aligned": Aligned, "maco": Maco}
-COLOURS = ("data", "imagenet")
+WIDEST = 512  # pixels of an activation grid in the result
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,8 @@ class FeatureVisualizationResult(Result):
     of_images: Tensor  # (N, B) the objective on the probe images
     shown: int  # of the most and of the least activating images
     about: str
+    grids: Tensor  # (G, C, h, w) in [0, 1], the activation grids of the deepest layer, or (0,)
+    gridded: tuple[int, ...]  # G indices of the images that these are of
 
     def scalars(self) -> dict[str, float]:
         best = self.of_images.amax(dim=1)
@@ -61,7 +61,12 @@ class FeatureVisualizationResult(Result):
         cells = torch.cat([enlarge(rgb(self.drawn), side)[:, None], notes, most, least], dim=1)
         names = [f"{layer}: {channel}" for layer, channel in zip(self.layers, self.channels.tolist(), strict=True)]
         columns = ["picture", "objective", "most", *[""] * (count - 1), *[""] * (count - 1), "least"]
-        return {"channels": grid(cells, names, columns)}
+        shown = {"channels": grid(cells, names, columns)}
+        if len(self.grids):
+            wide = max(self.grids.shape[-2:])
+            beside = [enlarge(rgb(each), wide) for each in (self.images[list(self.gridded)], self.grids)]
+            shown["activation_grid"] = grid(torch.stack(beside, dim=1), (), ["image", self.layers[-1]])
+        return shown
 
     def captions(self) -> dict[str, str]:
         found = self.scalars()
@@ -71,7 +76,12 @@ class FeatureVisualizationResult(Result):
             f"the median {found['gain_over_images']:.1f} times as much: a picture far below 1 has found nothing, one "
             "far above shows what no image of the data contains."
         )
-        return {"channels": text}
+        grids = (
+            "Every position of the deepest layer (at most 8 rows and columns, evenly spread) drawn as what excites the "
+            "pattern of channels that fires there; the area is in proportion to how strongly it fires. Each cell "
+            "is a picture of its own, not a piece of the image, and shows what the network could respond to."
+        )
+        return {"channels": text, "activation_grid": grids} if len(self.grids) else {"channels": text}
 
 
 @dataclass(kw_only=True)
@@ -86,6 +96,7 @@ class FeatureVisualizationPlugin(Plugin):
     size: int | None = None
     steps: int = 96
     shown: int = 3
+    activation_grid: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,6 +107,8 @@ class FeatureVisualizationPlugin(Plugin):
         for key in ("steps", "shown"):
             if getattr(self, key) < 1:
                 raise UserError(f"plugin.{self.name}.{key}={getattr(self, key)}: must be at least 1")
+        if self.activation_grid < 0:
+            raise UserError(f"plugin.{self.name}.activation_grid={self.activation_grid}: give 0 for none, or a count")
 
     def check(self, net: nn.Module) -> None:
         for layer in self.layers:
@@ -112,11 +125,13 @@ class FeatureVisualizationPlugin(Plugin):
             of_images.append(self._measure(activations)[:, chosen[-1]].T)
         parts = [(self._objective(layer.name, own), len(own)) for layer, own in zip(found, chosen, strict=True)]
         drawn = self._render(net, probe, parts)
+        gridded = torch.linspace(0, len(probe) - 1, min(self.activation_grid, len(probe))).round().long().tolist()
         names = tuple(layer.name for layer, own in zip(found, chosen, strict=True) for _ in own)
         return FeatureVisualizationResult(
             probe.images, names, torch.tensor([channel for own in chosen for channel in own]), drawn.images,
             drawn.values, drawn.start, torch.cat(of_images), self.shown,
             f"What excites each {self.objective}, by {self.steps} steps from grey noise.",
+            self._grids(net, probe, found[-1].name, gridded), tuple(gridded),
         )  # fmt: skip
 
     def _channels(self, count: int, layer: str) -> list[int]:
@@ -138,16 +153,24 @@ class FeatureVisualizationPlugin(Plugin):
         make = {"channel": objectives.channel, "unit": objectives.unit}[self.objective]
         return make(layer, torch.tensor(channels))
 
-    def _render(self, net: nn.Module, probe: Probe, parts: list[tuple[Objective, int]]):
+    def _size(self, probe: Probe) -> tuple[int, int]:
         height, width = probe.images.shape[2:]
-        size = (self.size or height, self.size or width)
-        shape = (sum(count for _, count in parts), probe.images.shape[1], *size)
-        colour = colour_matrix(probe.images) if self.colour == "data" and shape[1] == 3 else None
-        options: dict[str, Any] = {"colour": colour, "seed": self.seed}
-        canvas: Canvas
-        if self.canvas == "maco":
-            canvas = Maco.like(probe.images, shape, **options)
-        else:
-            canvas = CANVASES[self.canvas].noise(shape, device=probe.images.device, **options)
-        transforms = CROPS if self.canvas == "maco" else for_size(size)
+        return self.size or height, self.size or width
+
+    def _render(self, net: nn.Module, probe: Probe, parts: list[tuple[Objective, int]]) -> Rendered:
+        shape = (sum(count for _, count in parts), probe.images.shape[1], *self._size(probe))
+        canvas, transforms = start(self.canvas, probe.images, shape, colour=self.colour, seed=self.seed)
         return render(net, canvas, parts, steps=self.steps, seed=self.seed, transforms=transforms)
+
+    def _grids(self, net: nn.Module, probe: Probe, layer: str, chosen: list[int]) -> Tensor:
+        """Activation grids (G, C, h, w) of the `chosen` images, at most WIDEST pixels wide and high."""
+        if not chosen:
+            return torch.zeros(0)
+        matrix, size = colours(probe.images, self.colour), self._size(probe)
+        drawn = activation_grid(
+            net, probe.images[chosen], layer, size=size, colour=matrix, seed=self.seed, steps=self.steps
+        )
+        pictures = mosaic(drawn.cells, drawn.norms)
+        scale = min(1.0, WIDEST / max(pictures.shape[-2:]))
+        small = [round(scale * side) for side in pictures.shape[-2:]]
+        return nn.functional.interpolate(pictures, small, mode="bilinear", antialias=True) if scale < 1 else pictures

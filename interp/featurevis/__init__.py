@@ -7,9 +7,12 @@ from interp.featurevis.caricature import Caricatures, attribution_caricatures, c
 from interp.featurevis.cells import ActivationGrid, activation_grid, mosaic
 from interp.featurevis.objective import Objective
 from interp.featurevis.render import Rendered, evaluate, render
+from interp.featurevis.start import CANVASES, COLOURS, colours, start
 from interp.featurevis.transforms import Transforms
 
 __all__ = [
+    "CANVASES",
+    "COLOURS",
     "ActivationGrid",
     "Aligned",
     "Canvas",
@@ -25,9 +28,11 @@ __all__ = [
     "attribution_caricatures",
     "caricatures",
     "colour_matrix",
+    "colours",
     "evaluate",
     "mosaic",
     "objectives",
     "render",
+    "start",
     "transforms",
 ]

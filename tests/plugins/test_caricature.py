@@ -8,6 +8,7 @@ from interp.lit.classifier import load_weights
 from interp.lit.data import ImageData
 from interp.lit.data.digits import digits
 from interp.lit.models import small_cnn
+from interp.probe import Probe
 from plugins.caricature import FRAMES, CaricaturePlugin, CaricatureResult
 
 
@@ -88,3 +89,27 @@ def test_settings_that_do_not_fit_are_named(trained):
         CaricaturePlugin(name="c", layers=["blok3"]).check(net)
     with pytest.raises(UserError, match="early to late"):
         CaricaturePlugin(name="c", layers=["block4"], targets=["block2"], steps=2).look(net, probe)
+
+
+@pytest.mark.parametrize("canvas", ["fft", "pixel", "aligned", "maco"])
+def test_every_canvas_draws_grey_and_coloured_images(trained, canvas):
+    net, probe = trained
+    drawn = CaricaturePlugin(name="c", canvas=canvas, layers=["block3"], images=2, steps=8).look(net, probe)
+    assert drawn.drawn.shape == (2, 1, 1, 1, 16, 16) and (drawn.cosine[:, 0] > 0).all()
+    with pytest.raises(UserError, match="no plugin.c.canvas 'ftt'; did you mean 'fft'"):
+        CaricaturePlugin(name="c", canvas="ftt")
+
+
+def test_colours_are_those_of_the_data_unless_lucids_are_wanted():
+    images = (
+        torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+        * torch.tensor([1, 0.1, 0.1])[:, None, None]
+    )
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()).eval()
+    probe = Probe(images, torch.arange(4), ("a", "b", "c", "d"), torch.arange(4))
+    ours, lucid = (
+        CaricaturePlugin(name="c", layers=["1"], colour=colour, images=2, steps=8).look(net, probe)
+        for colour in ("data", "imagenet")
+    )
+    spread = [each.drawn.movedim(3, 0).flatten(1).std(dim=1) for each in (ours, lucid)]
+    assert spread[0][0] > 4 * spread[0][1:].max() and spread[1][0] < 4 * spread[1][1:].max()

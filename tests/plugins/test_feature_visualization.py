@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from interp.errors import UserError
+from interp.featurevis import activation_grid, mosaic
 from interp.probe import Probe
 from plugins.feature_visualization import FeatureVisualizationPlugin
 from tests.conftest import identical
@@ -67,3 +68,15 @@ def test_settings_that_do_not_fit_are_named(net, digits):
         FeatureVisualizationPlugin(name="f", canvas="ftt")
     with pytest.raises(UserError, match="no layer 'blok2'"):
         FeatureVisualizationPlugin(name="f", layers=["blok2"]).check(net)
+
+
+def test_activation_grids_are_those_of_the_chosen_images(net, digits):
+    net.eval()
+    plugin = FeatureVisualizationPlugin(name="f", layers=["block2", "block3"], channels=1, steps=2, activation_grid=2)
+    result = plugin.look(net, digits.probe)
+    assert result.gridded == (0, len(digits.probe) - 1)
+    drawn = activation_grid(net, digits.probe.images[list(result.gridded)], "block3", steps=2)
+    torch.testing.assert_close(result.grids, mosaic(drawn.cells, drawn.norms), atol=1e-3, rtol=0)
+    assert set(result.pictures()) == set(result.captions()) == {"channels", "activation_grid"}
+    with pytest.raises(UserError, match="activation_grid=-1: give 0 for none"):
+        FeatureVisualizationPlugin(name="f", activation_grid=-1)
