@@ -66,7 +66,7 @@ class Transforms:
     def _check(self, size: tuple[int, int]) -> None:
         frame = self.frame(size)
         if min(frame) < 4 or min(size) < 4:
-            raise UserError(f"images of {size[0]} x {size[1]} are too small for these transforms: use NONE")
+            raise UserError(f"{size[0]} x {size[1]} pixels are too few to be drawn: give a size of at least 4 x 4")
 
     def __call__(self, images: Tensor, maps: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The frames (B, C, h, w) that `maps` (B, 2, 3) show of `images` (B, C, H, W); `generator` is for the noise."""

@@ -190,3 +190,11 @@ def test_layers_without_positions_nan_and_constants():
     blind[1].forward = lambda images: torch.ones_like(images)
     with pytest.raises(UserError, match="'channel 0 of 1' does not depend on the image"):
         render(blind, canvas, channel("1", 0), steps=1)
+
+
+def test_a_layer_that_no_forward_pass_reaches_is_named():
+    net = small_net()
+    net.spare = nn.Conv2d(3, 4, 3)
+    net.forward = lambda images: nn.Sequential(*list(net)[:-1])(images)
+    with pytest.raises(UserError, match="layers that do not run in a forward pass: spare"):
+        render(net, Fft.noise((2, 3, 16, 16)), channel("spare", 0), steps=1)

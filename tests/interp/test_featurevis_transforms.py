@@ -76,5 +76,5 @@ def test_sets_suit_the_size():
     assert for_size((64, 100)) is NAMED["small"]
     assert for_size((128, 128)) is NAMED["standard"]
     assert LUCID.frame((128, 128)) == (140, 140)
-    with pytest.raises(UserError, match="images of 2 x 9 are too small for these transforms: use NONE"):
+    with pytest.raises(UserError, match="2 x 9 pixels are too few to be drawn: give a size of at least 4 x 4"):
         STANDARD.draw(1, 1, (2, 9), seed=0)
