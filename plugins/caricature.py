@@ -98,7 +98,8 @@ class CaricatureResult(Result):
         text += (
             f"Mean cosine to the image's own activations {self.cosine.mean():.2f} (from grey: "
             f"{self.start_cosine.mean():.2f}); {self.identified.mean():.0%} are nearer to their image than to any "
-            "image of another class: where that is low, the picture says little about the image."
+            "image of another class. Where that is low, the picture says little about the image; where it is high, the "
+            "network need not have learned anything: random weights reach it too, so compare with epoch 0."
         )
         film = f"The caricature at {self.layers[-1]} at earlier looks (columns; 0 is the first)."
         control = (
