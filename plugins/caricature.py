@@ -198,7 +198,8 @@ class CaricaturePlugin(Plugin):
         self, net: nn.Module, drawn: Caricatures, images: Tensor, labels: Tensor, at: list[Layer]
     ) -> Tensor:
         """(B, L) 1 where no image of another class comes nearer to the picture's activations than its own image."""
-        other = labels[:, None] != labels[None]
+        itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+        other = (labels[:, None] != labels[None]) | ((labels < 0)[:, None] & ~itself)  # unknown classes may differ
         found = []
         for index, layer in enumerate(at):
             both = [layer.activations(net, x, self.batch_size).flatten(1) for x in (drawn.pictures[:, index], images)]

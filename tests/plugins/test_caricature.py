@@ -1,5 +1,7 @@
 """Caricatures of a trained network look like their image to it; those of a random network do not."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -113,3 +115,10 @@ def test_colours_are_those_of_the_data_unless_lucids_are_wanted():
     )
     spread = [each.drawn.movedim(3, 0).flatten(1).std(dim=1) for each in (ours, lucid)]
     assert spread[0][0] > 4 * spread[0][1:].max() and spread[1][0] < 4 * spread[1][1:].max()
+
+
+def test_images_of_unknown_class_are_told_from_each_other(trained):
+    net, probe = trained
+    twins = replace(probe, images=probe.images[:1].repeat(2, 1, 1, 1), labels=torch.tensor([-1, -1]))
+    result = CaricaturePlugin(name="c", layers=["block3"], steps=4).look(net, twins)
+    assert not result.identified.any()
