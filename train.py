@@ -5,15 +5,16 @@ import logging
 import hydra
 from omegaconf import DictConfig
 
-from conf.check import check, launch, told_clearly
+from conf.check import check, launch, sweeping, told_clearly
+from interp.errors import unknown
 
 log = logging.getLogger("train")
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 @told_clearly
-def train(cfg: DictConfig) -> float | None:
-    """Build what the configuration describes, fit, test the best checkpoint; returns the objective for a sweep."""
+def train(cfg: DictConfig) -> float | tuple[float, ...] | None:
+    """Build what the configuration describes, fit, test the best checkpoint; returns the objectives for a sweep."""
     check(cfg, "train")
     import lightning
 
@@ -31,7 +32,18 @@ def train(cfg: DictConfig) -> float | None:
     trainer = build.trainer(cfg, studies, build.loggers(cfg))
     record(cfg, trainer)
     metrics = fit_and_test(cfg, trainer, module, images, resume)
-    return float(metrics[cfg.objective]) if cfg.objective in metrics else None
+    return objectives(cfg, metrics)
+
+
+def objectives(cfg: DictConfig, metrics: dict) -> float | tuple[float, ...] | None:
+    """The last values of the scalars in cfg.objective: one, or a tuple for a list; in a sweep all must be there."""
+    names = [cfg.objective] if isinstance(cfg.objective, str) else list(cfg.objective)
+    if missing := [name for name in names if name not in metrics]:
+        if sweeping():
+            raise unknown("scalar", missing[0], sorted(metrics), hint="That is what a sweep sees of a run: objective=")
+        return None
+    values = tuple(float(metrics[name]) for name in names)
+    return values[0] if isinstance(cfg.objective, str) else values
 
 
 def fit_and_test(cfg: DictConfig, trainer, module, images, resume: str | None) -> dict:

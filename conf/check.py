@@ -11,7 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -69,30 +71,52 @@ def _plugins() -> str:
     return f"Plugins: {', '.join(sorted(path.stem for path in (CONF / 'plugin').glob('*.yaml')))}"
 
 
+def mendable(error: Exception) -> str | None:
+    """The one message for what the user can mend, None for anything else."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return explain(error)
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        return f"{error.filename}: {error.strerror}. If this is where the run should go, choose output=FOLDER"
+    return None
+
+
 @contextmanager
 def clear_errors() -> Iterator[None]:
     """Print what the user can mend as one message and exit with code 1; anything else keeps its traceback."""
     try:
         yield
-    except UserError as error:
-        fail(str(error))
-    except (HydraException, OmegaConfBaseException) as error:
-        fail(explain(error))
-    except OSError as error:
-        if error.errno not in UNWRITABLE:
+    except Exception as error:
+        if (message := mendable(error)) is None:
             raise
-        fail(f"{error.filename}: {error.strerror}. If this is where the run should go, choose output=FOLDER")
+        fail(message)
 
 
 def told_clearly(main: Callable[..., T]) -> Callable[..., T]:
-    """`main` with its errors printed by `clear_errors`; a plain function, which launchers can send to processes."""
+    """`main` with its errors printed by `clear_errors`; a plain function, which launchers can send to processes.
+
+    In a sweep an error ends its job alone: the message is raised as a UserError, and `interp.lit.sweep` keeps it.
+    """
 
     @wraps(main)
     def told(*arguments: Any) -> T:
-        with clear_errors():
+        if not sweeping():
+            with clear_errors():
+                return main(*arguments)
+        try:
             return main(*arguments)
+        except Exception as error:
+            if (message := mendable(error)) is None:
+                raise
+            raise UserError(message) from error
 
     return told
+
+
+def sweeping() -> bool:
+    """Whether this is a job of a sweep."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def fail(message: str) -> NoReturn:

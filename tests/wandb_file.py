@@ -4,6 +4,7 @@ import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 BLOCK, HEADER = 32 * 1024, 7
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
@@ -24,15 +25,21 @@ def chunks(data: bytes) -> Iterator[bytes]:
             parts = []
 
 
-def history(run_folder: Path) -> list[dict]:
-    """Every row that was logged to the offline run under `run_folder`/wandb."""
+def records(run_folder: Path) -> Iterator[Any]:
+    """What the offline run under `run_folder`/wandb, the only one, wrote down."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     (path,) = run_folder.glob("wandb/offline-run-*/*.wandb")
-    rows = []
-    for chunk in chunks(path.read_bytes()):
-        record = Record.FromString(chunk)
-        if record.HasField("history"):
-            items = record.history.item
-            rows.append({i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items})
-    return rows
+    return map(Record.FromString, chunks(path.read_bytes()))
+
+
+def history(run_folder: Path) -> list[dict]:
+    """Every row that was logged."""
+    rows = [record.history.item for record in records(run_folder) if record.HasField("history")]
+    return [{i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items} for items in rows]
+
+
+def group(run_folder: Path) -> tuple[str, str]:
+    """The run's group and job type."""
+    run = next(record.run for record in records(run_folder) if record.HasField("run"))
+    return run.run_group, run.job_type

@@ -64,28 +64,29 @@ def parts(run_folder: Path, title: str = "", status: str = "") -> Iterator[str]:
         metrics[name] = {at: v for at, v in metrics.get(name, {}).items() if at not in points} | points
     style, script = (_text(HERE / f"report.{kind}", notes) for kind in ("css", "js"))
     plugins = {plugin: list(own) for plugin, own in groupby(enumerate(figures), lambda pair: pair[1].plugin)}
-    return _template().generate(
+    return template("report.html").generate(
         title=title or run.name, status=status, date=strftime("%Y-%m-%d %H:%M"), headline=headline(metrics),
         figures=figures, plugins=plugins, plots=plots(metrics), notes=notes, style=style, script=script,
         config=SECRET.sub(r"\1(hidden)", _text(run / ".hydra" / "config.yaml", notes)),
         environment=_object(run / "results" / "environment.json", notes) | {"folder": str(run)},
-        policy=_policy(style, script, [shot for figure in figures if figure.widget for shot in figure.shots]),
+        policy=content_policy(style, script, [shot for figure in figures if figure.widget for shot in figure.shots]),
     )  # fmt: skip
 
 
-def _template() -> Any:
+def template(name: str) -> Any:
+    """A page's template from this folder, which escapes whatever it is given."""
     import jinja2
 
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string((HERE / "report.html").read_text(encoding="utf-8"))
+    loader = jinja2.FileSystemLoader(HERE)
+    return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template(name)
 
 
-def _policy(style: str, script: str, widgets: list[Shot]) -> str:
+def content_policy(style: str, script: str, widgets: list[Shot], images: str = "data:") -> str:
     """The content policy: nothing from elsewhere, no script but the page's and its widgets' own, known by hash."""
     inline = [code for shot in widgets for code in re.findall(r"(?is)<script.*?>(.*?)</script", _text(shot.path, []))]
     scripts = " ".join(map(_hash, dict.fromkeys([script, *inline])))
     styles = "'unsafe-inline'" if widgets else _hash(style)  # widgets inherit the policy, and have styles in attributes
-    return f"default-src 'none'; img-src data:; style-src {styles}; script-src {scripts}; base-uri 'none'"
+    return f"default-src 'none'; img-src {images}; style-src {styles}; script-src {scripts}; base-uri 'none'"
 
 
 def _hash(text: str) -> str:

@@ -39,18 +39,6 @@ def test_an_interrupted_run_resumes_to_the_same_weights(train, tmp_path, workers
     assert {row["epoch"] for row in rows if "nmf/relative_error" in row["metrics"]} == set(range(5))
 
 
-def test_a_sweep_leaves_its_runs_side_by_side(tmp_path):
-    quick = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "data.size=8", "hydra.sweep.dir=sweep"]
-    command(tmp_path, "-m", "seed=1,2", "+plugin=nmf", *quick)
-    for job in ("0", "1"):
-        folder = tmp_path / "sweep" / job
-        assert (folder / "report.html").is_file() and (folder / "checkpoints" / "best.ckpt").is_file()
-        assert len(list(folder.glob("wandb/offline-run-*/*.wandb"))) == 1
-        assert (folder / "results" / "nmf" / "epoch=0001" / "groups.png").is_file()
-    weights = [torch.load(tmp_path / "sweep" / job / "checkpoints" / "last.ckpt")["state_dict"] for job in ("0", "1")]
-    assert not torch.equal(weights[0]["net.body.head.weight"], weights[1]["net.body.head.weight"])
-
-
 def test_the_study_of_the_guide_works_as_it_is_written_there(tmp_path):
     guide = (ROOT / "docs" / "plugins.md").read_text()
     code, settings = (re.search(rf"```{kind}\n(.*?)```", guide, re.DOTALL)[1] for kind in ("python", "yaml"))

@@ -1,0 +1,172 @@
+"""What a sweep leaves beside its runs: job.json in every job's folder, and sweep.html, which gathers them.
+
+`python -m interp.lit.sweep FOLDER` writes both again from the files of the runs.
+"""
+
+import json
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from interp.errors import UserError
+from interp.files import replacing
+from interp.lit.report_page import read_figures, read_metrics
+from interp.lit.sweep_page import Job, front, parts, read_job
+
+log = logging.getLogger(__name__)
+LOST = "its process ended without a word: killed, or out of memory"
+
+
+class Gather(Callback):
+    """Hydra's callback around the jobs of a sweep, in whatever process each runs; of single runs it keeps away.
+
+    A job that raises is kept with its error and becomes a job without an objective, so that the rest goes on; the
+    command then ends with code 1.
+    """
+
+    def __init__(self) -> None:
+        self._began = time.time()
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        """Note that the job runs: what stays so has been killed."""
+        if config.hydra.mode == RunMode.MULTIRUN:
+            self._began = time.time()
+            keep(Path(config.hydra.runtime.output_dir), number=config.hydra.job.num, status="running")
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        """Keep how the job ended and write the page."""
+        if config.hydra.mode != RunMode.MULTIRUN:
+            return
+        about: dict[str, Any] = {"status": "finished", "seconds": time.time() - self._began}
+        if job_return.status is JobStatus.FAILED:
+            about |= {"status": "failed", "error": _message(job_return._return_value)}
+            job_return.status, job_return.return_value = JobStatus.COMPLETED, None
+        else:
+            about["objectives"] = _objectives(config, job_return.return_value)
+        folder = Path(config.hydra.runtime.output_dir)
+        keep(folder, number=config.hydra.job.num, **about, **found(folder))
+        _close_wandb()
+        write(Path(config.hydra.sweep.dir))
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Write the page for good, print the Pareto front; raises SystemExit where jobs failed."""
+        folder = Path(config.hydra.sweep.dir)
+        for path in job_folders(folder):
+            if read_job(path, folder).status == "running":
+                lost(path)
+        jobs = write(folder)
+        for job in front(jobs):
+            log.info("Pareto front: job %s: %s (%s)", job.number, _list(job.objectives), _list(job.parameters))
+        failed = [job for job in jobs if job.status == "failed"]
+        log.info("Done: %d of %d jobs; all of them: %s", len(jobs) - len(failed), len(jobs), folder / "sweep.html")
+        if failed:
+            said = "; ".join(f"job {job.number}: {job.error.splitlines()[0]}" for job in failed)
+            raise SystemExit(f"error: {len(failed)} of {len(jobs)} jobs failed. {said}")
+
+
+def keep(folder: Path, **about: Any) -> None:
+    """Write `about`, over what job.json in `folder` says already. Raises OSError."""
+    path = folder / "job.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    with replacing(path) as target:
+        target.write_text(json.dumps(known | about, indent=1), encoding="utf-8")
+
+
+def lost(folder: Path, error: str = LOST, **about: Any) -> None:
+    """Keep of a job whose process has gone what it had found until then."""
+    keep(folder, status="failed", error=error, **about, **found(folder))
+
+
+def found(folder: Path) -> dict[str, Any]:
+    """Parameters, the last value of every scalar and the figures of a run, from its files alone."""
+    notes, metrics = list[str](), dict[str, dict]()
+    figures = [
+        {
+            "plugin": figure.plugin,
+            "name": figure.name,
+            "shots": [[s.epoch, s.path.relative_to(folder).as_posix(), *s.size, s.caption] for s in figure.shots],
+        }
+        for figure in read_figures(folder, notes, metrics)
+        if not figure.widget
+    ]
+    metrics |= read_metrics(folder / "results" / "metrics.jsonl", notes)
+    scalars = {name: list(points.values())[-1] for name, points in sorted(metrics.items()) if points}
+    overrides = folder / ".hydra" / "overrides.yaml"
+    given = OmegaConf.to_object(OmegaConf.load(overrides)) if overrides.is_file() else []
+    pairs = [str(override).partition("=") for override in given] if isinstance(given, list) else []
+    shown = {name: value if abs(value) < float("inf") else str(value) for name, value in scalars.items()}
+    return {"parameters": {key.lstrip("+~"): value for key, _, value in pairs}, "scalars": shown, "figures": figures}
+
+
+def job_folders(folder: Path) -> Iterator[Path]:
+    """The folders of the jobs under `folder`, however deep `hydra.sweep.subdir` puts them."""
+    for path in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        if (path / "job.json").is_file() or (path / ".hydra").is_dir():
+            yield path
+        else:
+            yield from job_folders(path)
+
+
+def write(folder: Path) -> list[Job]:
+    """Write sweep.html into `folder`; the jobs on it, by number."""
+    jobs = sorted((read_job(path, folder) for path in job_folders(folder)), key=lambda job: (job.number, job.folder))
+    with replacing(folder / "sweep.html") as path, path.open("w", encoding="utf-8", errors="replace") as file:
+        file.writelines(parts(folder, jobs))
+    return jobs
+
+
+def _message(error: Any) -> str:
+    """Say in the job's log and on the terminal what went wrong; the same in one line or a few."""
+    if isinstance(error, UserError):
+        log.error("%s", error)
+        return str(error)
+    log.error("%s", "".join(traceback.format_exception(error)))
+    return f"{type(error).__name__}: {error}"
+
+
+def _objectives(config: DictConfig, values: Any) -> dict[str, list]:
+    """Name: [value, direction]; the direction is "" where the sweeper optimises nothing."""
+    named = config.get("objective")
+    names = [named] if isinstance(named, str) else list(named or ())
+    given = values if isinstance(values, tuple | list) else [values]
+    direction = config.hydra.sweeper.get("direction") or ""
+    directions = list(direction) if OmegaConf.is_list(direction) else [direction] * len(names)
+    rows = zip(names, given, directions, strict=False)
+    return {n: [v, getattr(d, "name", str(d))] for n, v, d in rows if v is not None}
+
+
+def _list(pairs: dict[str, Any]) -> str:
+    told = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in pairs.items()}
+    return ", ".join(f"{name}={value}" for name, value in told.items())
+
+
+def _close_wandb() -> None:
+    """End a run that a failed job has left open: the next job would log into it."""
+    if "wandb" in sys.modules:
+        from interp.lit.sinks import close_wandb
+
+        close_wandb()
+
+
+def main(arguments: list[str]) -> None:
+    """Write job.json of every run under a folder, and the folder's sweep.html, again."""
+    if len(arguments) != 1 or not Path(arguments[0]).is_dir():
+        raise SystemExit("give one folder: python -m interp.lit.sweep FOLDER")
+    folder = Path(arguments[0]).absolute()
+    for number, path in enumerate(job_folders(folder)):
+        known = {} if (path / "job.json").is_file() else {"number": number, "status": "unknown"}
+        keep(path, **known, **found(path))
+    print(f"{len(write(folder))} jobs: {folder / 'sweep.html'}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
