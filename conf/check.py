@@ -39,6 +39,7 @@ def check(cfg: DictConfig, primary: str) -> None:
         _check_plugin(str(key), node)
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         raise UserError(f"{missing[0]} is not set: give it as {missing[0]}=VALUE")
+    _check_objective(cfg)
     OmegaConf.resolve(cfg.copy())
 
 
@@ -54,6 +55,16 @@ def _check_plugin(name: str, node: object) -> None:
             allowed = {*own, *_yaml(CONF / "study.yaml"), "name"} - {"defaults"}
             for key in node.keys() - allowed:
                 raise unknown("setting", str(key), sorted(map(str, allowed - {"_target_"})), owner=f"plugin.{name}")
+
+
+def _check_objective(cfg: DictConfig) -> None:
+    """What a plugin that is not loaded would have to find is noticed before the training, not after it."""
+    named = cfg.get("objective") or []
+    for objective in [named] if isinstance(named, str) else named:
+        prefix = str(objective).partition("/")[0]
+        plugins = {str(node.get("name", key)) for key, node in (cfg.get("plugin") or {}).items()}
+        if prefix not in plugins and (CONF / "plugin" / f"{prefix}.yaml").is_file():
+            raise UserError(f"objective={objective}: the plugin {prefix} is not loaded: add +plugin={prefix}")
 
 
 def _yaml(path: Path) -> DictConfig:
@@ -135,6 +146,10 @@ def explain(error: Exception) -> str:
     text = str(error).strip()
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
+        if group.startswith("hydra/"):
+            return (
+                f"no {group} {option!r} is installed: pip install 'epochscope[sweep]' brings joblib, submitit, optuna"
+            )
         options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
         return str(unknown(f"{group} option", option, options, hint="Other packages: hydra.searchpath"))
     if match := re.search(r"Could not override '([^']+)'", text):

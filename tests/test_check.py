@@ -3,10 +3,12 @@
 import subprocess
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 
 from conf.check import CONF, check, groups
 from interp.errors import UserError, unknown
@@ -40,6 +42,8 @@ def composed(*overrides: str):
         (["+plugin.nmf.groups=4"], "plugin.nmf is set, but that plugin is not loaded: add +plugin=nmf"),
         (["plugin.nmf.groups=4"], "is that plugin loaded? Add +plugin=nmf"),
         (["+plugin.mine={_target_: nowhere.Mine}"], "there is no module 'nowhere'"),
+        (["objective=nmf/relative_error"], "the plugin nmf is not loaded: add +plugin=nmf"),
+        (["objective=[val/accuracy,nmf/relative_error]"], "the plugin nmf is not loaded"),
         (["data=image_folder"], "data.root is not set"),
         (["sed=3"], "did you mean seed?"),
     ],
@@ -77,12 +81,26 @@ def test_help_lists_every_group_without_torch(script, tmp_path):
         ["experiment=interrogation"],
         ["trainer=ddp", "trainer.devices=8", "trainer.num_nodes=4"],
         ["sweep=seeds"],
+        ["sweep=optuna", "+plugin=dissection"],
+        ["sweep=[optuna,joblib]", "+plugin=dissection", "objective=[val/accuracy,dissection/detectors]"],
+        *[[f"sweep={name}"] for name in ("joblib", "submitit", "slurm", "ray")],
         *[[f"data={path.stem}"] for path in (CONF / "data").glob("*.yaml") if "root: ???" not in path.read_text()],
         *[[f"model={path.stem}"] for path in (CONF / "model").glob("*.yaml")],
     ],
 )
 def test_what_the_documents_promise_composes(overrides, monkeypatch):
     monkeypatch.setenv("RUN_STAMP", "now")
+    needed = [
+        each
+        for each in ("joblib", "submitit", "optuna")
+        if any(each in given.replace("slurm", "submitit") for given in overrides)
+    ]
+    for name in needed:
+        if find_spec(f"hydra_plugins.hydra_{name}_{'sweeper' if name == 'optuna' else 'launcher'}") is None:
+            pytest.skip(f"hydra's plugin for {name} is not installed: pip install 'epochscope[sweep]'")
+    if "sweep=ray" in overrides and find_spec("ray") is None:  # as hydra-ray-launcher declares it
+        node = {"_target_": "a.Ray", "ray": {"init": {"address": None}, "remote": {}}}
+        ConfigStore.instance().store(group="hydra/launcher", name="ray", node=node)
     check(composed(*overrides), "train")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from interp.errors import UserError
 from interp.files import replacing
@@ -23,6 +23,10 @@ from interp.lit.report_page import read_figures, read_metrics
 from interp.lit.sweep_page import Job, front, parts, read_job
 
 log = logging.getLogger(__name__)
+ON_THEIR_OWN = {  # Hydra lets no launcher's configuration be replaced by another of the same name
+    "hydra_joblib_launcher.joblib_launcher.JoblibLauncher": "hydra_plugins.epochscope.JoblibLauncher",
+    "hydra_submitit_launcher.submitit_launcher.LocalLauncher": "hydra_plugins.epochscope.SubmititLauncher",
+}
 LOST = "its process ended without a word: killed, or out of memory"
 
 
@@ -35,6 +39,12 @@ class Gather(Callback):
 
     def __init__(self) -> None:
         self._began = time.time()
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Have the launchers of hydra-joblib-launcher and submitit's local one run every job on its own."""
+        launcher = config.hydra.launcher
+        with read_write(launcher):
+            launcher._target_ = ON_THEIR_OWN.get(launcher._target_.removeprefix("hydra_plugins."), launcher._target_)
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """Note that the job runs: what stays so has been killed."""

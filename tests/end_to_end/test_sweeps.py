@@ -4,10 +4,11 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests.conftest import identical
-from tests.end_to_end.conftest import command
+from tests.end_to_end.conftest import ROOT, command
 from tests.wandb_file import group
 
 QUICK = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "data.size=8", "output=sweep")
@@ -45,3 +46,36 @@ def test_an_objective_that_no_run_has_is_named(tmp_path):
         tmp_path, "-m", "seed=1", "objective=[val/accuracy,nmf/relative_eror]", "logger=none", *QUICK, check=False
     )
     assert done.returncode == 1 and "no scalar 'nmf/relative_eror'" in done.stderr and "Traceback" not in done.stderr
+
+
+FOUR = ("-m", "seed=1,2,3,4", "+plugin=nmf", "logger=report", *QUICK)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit"])
+def test_four_jobs_on_two_workers_are_what_they_are_one_after_another(tmp_path, launcher):
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher}_launcher", reason="pip install 'epochscope[sweep]'")
+    command(tmp_path, *FOUR)
+    command(tmp_path, *FOUR, f"sweep={launcher}", "output=beside")
+    one, other = tmp_path / "sweep", tmp_path / "beside"
+    assert len(weights(one)) == 4 and identical(weights(one), weights(other))
+    for kept in sorted(one.glob("*/results/nmf/*/result.safetensors")):
+        assert kept.read_bytes() == (other / kept.relative_to(one)).read_bytes()
+    for row, beside in zip(rows(one), rows(other), strict=True):
+        assert row["objectives"] == beside["objectives"] and row["number"] == beside["number"]
+        timed = {"nmf/seconds", "nmf/share_of_epoch"}
+        assert all(row["scalars"][key] == beside["scalars"][key] for key in row["scalars"].keys() - timed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit"])
+def test_a_killed_worker_costs_its_job_alone(tmp_path, launcher):
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher}_launcher", reason="pip install 'epochscope[sweep]'")
+    killer = "+plugin.killer={_target_: tests.studies.Killed, seed: ${seed}}"
+    done = command(tmp_path, *FOUR, killer, f"sweep={launcher}", check=False, PYTHONPATH=str(ROOT))
+    assert done.returncode == 1 and "1 of 4 jobs failed. job 1: its process ended without a word" in done.stderr, (
+        done.stderr
+    )
+    assert [row["status"] for row in rows(tmp_path / "sweep")] == ["finished", "failed", "finished", "finished"]
+    assert "its process ended without a word: killed" in (tmp_path / "sweep" / "sweep.html").read_text()
+    assert rows(tmp_path / "sweep")[1]["parameters"]["seed"] == "2"

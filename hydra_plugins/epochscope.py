@@ -1,0 +1,120 @@
+"""Launchers for one machine that keep every job on its own: a process that dies costs its job, not the sweep.
+
+hydra-joblib-launcher ends the sweep when a worker is killed; hydra-submitit-launcher stops waiting for the other jobs
+then, and starts all jobs at once. `interp.lit.sweep` puts these in their places. Hydra takes launchers from packages
+called `hydra_plugins` alone.
+"""
+
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import local
+from typing import Any
+
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+log = logging.getLogger(__name__)
+
+
+class OnItsOwn(Launcher):
+    """`n_jobs` at a time (-1: as many as there are CPU cores), each by `run`; what that raises fails the one job."""
+
+    def __init__(self, n_jobs: int = -1) -> None:
+        self.workers = n_jobs if n_jobs > 0 else os.cpu_count() or 1
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take over what Hydra gives every launcher."""
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run a job for each list of overrides; numbered from `initial_job_idx`, in that order."""
+        setup_globals()
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+        log.info("Launching %d jobs, %d at a time", len(job_overrides), self.workers)
+        numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
+        threads = ThreadPoolExecutor(self.workers)
+        try:
+            return list(threads.map(self._survive, job_overrides, numbers))
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+    def run(self, overrides: Sequence[str], number: int) -> JobReturn:
+        """Run one job in another process and wait for it."""
+        raise NotImplementedError
+
+    def _survive(self, overrides: Sequence[str], number: int) -> JobReturn:
+        log.info("\t#%d : %s", number, " ".join(filter_overrides(overrides)))
+        try:
+            return self.run(overrides, number)
+        except Exception as error:
+            from interp.lit.sweep import LOST, lost
+
+            said = f"{LOST} ({type(error).__name__})"
+            log.error("job %d: %s", number, said)
+            lost(self._folder(overrides, number), said, number=number)
+            done = JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED)
+            done.return_value = None  # no objective
+            return done
+
+    def _folder(self, overrides: Sequence[str], number: int) -> Path:
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.num = number
+            config.hydra.job.id = number
+        return Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
+
+
+class JoblibLauncher(OnItsOwn):
+    """Jobs in joblib's worker processes, which are used again for the next job while they live."""
+
+    def __init__(self, n_jobs: int = -1, **_: Any) -> None:  # the others are about joblib's own pool
+        super().__init__(n_jobs)
+        self._own, self._workers = local(), list[Any]()
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        try:
+            return super().launch(job_overrides, initial_job_idx)
+        finally:
+            while self._workers:
+                self._workers.pop().shutdown()
+
+    def run(self, overrides: Sequence[str], number: int) -> JobReturn:
+        from hydra_plugins.hydra_joblib_launcher._core import execute_job
+
+        given = self.hydra_context, self.config, self.task_function, Singleton.get_state()
+        try:
+            return self._worker().submit(execute_job, number, overrides, *given).result()
+        except Exception:
+            del self._own.worker  # broken for good
+            raise
+
+    def _worker(self) -> Any:
+        """This thread's executor: joblib's own pool of several workers breaks as a whole."""
+        from joblib.externals.loky import ProcessPoolExecutor
+
+        if not hasattr(self._own, "worker"):
+            self._own.worker = ProcessPoolExecutor(max_workers=1)
+            self._workers.append(self._own.worker)
+        return self._own.worker
+
+
+class SubmititLauncher(OnItsOwn):
+    """Jobs by submitit's local executor, each in a process of its own, as many as the CPU cores have room for."""
+
+    def __init__(self, cpus_per_task: int | None = None, **settings: Any) -> None:
+        super().__init__(max(1, (os.cpu_count() or 1) // (cpus_per_task or 1)))
+        self.settings = {"cpus_per_task": cpus_per_task, **settings}
+
+    def run(self, overrides: Sequence[str], number: int) -> JobReturn:
+        from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLauncher
+
+        launcher = LocalLauncher(**self.settings)
+        launcher.setup(hydra_context=self.hydra_context, task_function=self.task_function, config=self.config)
+        return launcher.launch([overrides], number)[0]
