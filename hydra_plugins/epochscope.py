@@ -10,7 +10,6 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import local
 from typing import Any
 
 from hydra.core.singleton import Singleton
@@ -20,6 +19,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 log = logging.getLogger(__name__)
+GONE = ("TerminatedWorkerError", "UncompletedJobError")  # joblib's and submitit's word for a process that has died
 
 
 class OnItsOwn(Launcher):
@@ -56,8 +56,9 @@ class OnItsOwn(Launcher):
         except Exception as error:
             from interp.lit.sweep import LOST, lost
 
-            said = f"{LOST} ({type(error).__name__})"
-            log.error("job %d: %s", number, said)
+            kind = type(error).__name__
+            said = LOST if kind in GONE else f"{kind}: {error}"
+            log.error("job %d: %s", number, said, exc_info=None if kind in GONE else error)
             lost(self._folder(overrides, number), said, number=number)
             done = JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED)
             done.return_value = None  # no objective
@@ -76,33 +77,18 @@ class JoblibLauncher(OnItsOwn):
 
     def __init__(self, n_jobs: int = -1, **_: Any) -> None:  # the others are about joblib's own pool
         super().__init__(n_jobs)
-        self._own, self._workers = local(), list[Any]()
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        try:
-            return super().launch(job_overrides, initial_job_idx)
-        finally:
-            while self._workers:
-                self._workers.pop().shutdown()
+        self._idle: list[Any] = []
 
     def run(self, overrides: Sequence[str], number: int) -> JobReturn:
         from hydra_plugins.hydra_joblib_launcher._core import execute_job
-
-        given = self.hydra_context, self.config, self.task_function, Singleton.get_state()
-        try:
-            return self._worker().submit(execute_job, number, overrides, *given).result()
-        except Exception:
-            del self._own.worker  # broken for good
-            raise
-
-    def _worker(self) -> Any:
-        """This thread's executor: joblib's own pool of several workers breaks as a whole."""
         from joblib.externals.loky import ProcessPoolExecutor
 
-        if not hasattr(self._own, "worker"):
-            self._own.worker = ProcessPoolExecutor(max_workers=1)
-            self._workers.append(self._own.worker)
-        return self._own.worker
+        # One pool a worker: a pool of several breaks as a whole.
+        worker = self._idle.pop() if self._idle else ProcessPoolExecutor(max_workers=1)
+        given = self.hydra_context, self.config, self.task_function, Singleton.get_state()
+        done = worker.submit(execute_job, number, overrides, *given).result()
+        self._idle.append(worker)
+        return done
 
 
 class SubmititLauncher(OnItsOwn):

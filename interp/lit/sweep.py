@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from interp.errors import UserError
 from interp.files import replacing
 from interp.lit.report_page import read_figures, read_metrics
-from interp.lit.sweep_page import Job, front, parts, read_job
+from interp.lit.sweep_page import Job, fixed, front, parts, read_job
 
 log = logging.getLogger(__name__)
 ON_THEIR_OWN = {  # Hydra lets no launcher's configuration be replaced by another of the same name
@@ -75,7 +75,8 @@ class Gather(Callback):
                 lost(path)
         jobs = write(folder)
         for job in front(jobs):
-            log.info("Pareto front: job %s: %s (%s)", job.number, _list(job.objectives), _list(job.parameters))
+            differing = {name: value for name, value in job.parameters.items() if name not in fixed(jobs)}
+            log.info("Pareto front: job %s: %s (%s)", job.number, _list(job.objectives), _list(differing))
         failed = [job for job in jobs if job.status == "failed"]
         log.info("Done: %d of %d jobs; all of them: %s", len(jobs) - len(failed), len(jobs), folder / "sweep.html")
         if failed:

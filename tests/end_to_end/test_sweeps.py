@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from tests.conftest import identical
 from tests.end_to_end.conftest import ROOT, command
@@ -79,3 +80,25 @@ def test_a_killed_worker_costs_its_job_alone(tmp_path, launcher):
     assert [row["status"] for row in rows(tmp_path / "sweep")] == ["finished", "failed", "finished", "finished"]
     assert "its process ended without a word: killed" in (tmp_path / "sweep" / "sweep.html").read_text()
     assert rows(tmp_path / "sweep")[1]["parameters"]["seed"] == "2"
+
+
+@pytest.mark.slow
+def test_a_search_has_several_objectives_and_survives_failed_trials(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="pip install 'epochscope[sweep]'")
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="pip install 'epochscope[sweep]'")
+    search = ["optimizer.lr=choice(0.001,0.01,-1)", "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2"]
+    search += ["objective=[val/accuracy,nmf/relative_error]", "hydra.sweeper.direction=[maximize,minimize]"]
+    done = command(tmp_path, "sweep=[optuna,joblib]", "+plugin=nmf", "logger=report", *search, *QUICK, check=False)
+    told = rows(tmp_path / "sweep")
+    failed = [row for row in told if row["status"] == "failed"]
+    assert len(told) == 4 and 0 < len(failed) < 4, done.stdout + done.stderr
+    assert all("Invalid learning rate: -1" in row["error"] for row in failed) and done.returncode == 1
+    found = {row["number"]: [value for value, _ in row["objectives"].values()] for row in told if "objectives" in row}
+    front = {
+        n for n, (a, e) in found.items() if not any((b > a and f <= e) or (b >= a and f < e) for b, f in found.values())
+    }
+    printed = set(map(int, re.findall(r"Pareto front: job (\d+): val/accuracy=", done.stdout + done.stderr)))
+    assert front and printed == front
+    best = {tuple(s["values"]) for s in OmegaConf.load(tmp_path / "sweep/optimization_results.yaml").solutions}
+    assert best == {tuple(found[number]) for number in front}  # Optuna's own front
+    assert 'id="scatter"' in (tmp_path / "sweep/sweep.html").read_text()
