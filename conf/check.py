@@ -202,6 +202,7 @@ def launch(main: Callable[[], None]) -> None:
     stamp = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{time.time_ns() // 10**6 % 1000:03d}"
     os.environ.setdefault("RUN_STAMP", stamp)  # one folder for all processes of a run, and no other run's
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    sys.path.append(str(CONF.parent / "interp" / "lit" / "launchers"))  # Hydra looks for packages `hydra_plugins` there
     sys.argv[1:] = [argument for given in sys.argv[1:] for argument in hydras_own(given)]
     with clear_errors():
         main()

@@ -179,12 +179,12 @@ def test_networks_are_compared_on_the_same_images_each_with_its_own_settings(tra
     command(tmp_path, "checkpoint=[wide,narrow]", "+plugin=[nmf,similarity,confusion]", "plugin.nmf.icon_steps=0", *own,
             "data.size=16", "output=both", script="analyze.py")  # fmt: skip
     results = tmp_path / "both" / "results"
-    wide, narrow = (NMFResult.load(results / f"nmf.{name}" / "epoch=0002") for name in ("wide", "narrow"))
+    wide, narrow = (NMFResult.load(next((results / f"nmf.{name}").iterdir())) for name in ("wide", "narrow"))
     assert torch.equal(wide.images, narrow.images) and narrow.layer == "block2" != wide.layer
-    about = json.loads((results / "nmf" / "epoch=0002" / "result.json").read_text())
+    about = json.loads(next((results / "nmf").glob("*/result.json")).read_text())
     assert about["networks"] == ["wide", "narrow"]
     assert about["scalars"]["relative_error/narrow"] == pytest.approx(narrow.relative_error)
     for picture in ("nmf/groups", "similarity/similarity", "confusion/difference"):
         study, name = picture.split("/")
-        assert (results / study / "epoch=0002" / f"{name}.png").is_file()
+        assert list((results / study).glob(f"*/{name}.png"))
     assert "nmf.narrow" in (tmp_path / "both" / "report.html").read_text()
