@@ -10,6 +10,8 @@ from torch import Tensor
 
 from interp.files import replacing
 
+FRAMES = 12  # of a film strip, at most
+
 
 @dataclass(frozen=True)
 class Result:
@@ -94,6 +96,17 @@ class Result:
         values |= load_file(Path(folder) / "result.safetensors")
         tuples = {n: tuple(v) for n, v in values.items() if isinstance(v, list)}
         return cls(**{f.name: (values | tuples)[f.name] for f in fields(cls)})
+
+
+def longer_film(film: Tensor, looks: tuple[int, ...], frame: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+    """A film strip (E, ...) of the looks with these numbers, and the `frame` (1, ...) of the next look at its end.
+
+    Of more than `FRAMES` every other one goes, never the first.
+    """
+    following = looks[-1] + 1
+    if len(looks) >= FRAMES:
+        film, looks = film[::2], looks[::2]
+    return torch.cat([film, frame]), (*looks, following)
 
 
 def finite(tensor: Tensor, what: str) -> Tensor:

@@ -1,22 +1,21 @@
 """Caricatures of the probe images at several layers, epoch by epoch."""
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from interp.attribution.trust import cascade
 from interp.draw import enlarge, grid, rgb
 from interp.errors import UserError, unknown
 from interp.featurevis import CANVASES, COLOURS, Caricatures, attribution_caricatures, caricatures, start
 from interp.layers import Layer, find_layer, layers, spread_layers
 from interp.probe import Probe
-from interp.result import Result
+from interp.result import Result, longer_film
 from plugins.base import Plugin
 
-FRAMES = 12  # of a film strip at most
 WORDS = ("none", "true", "predicted")
 
 
@@ -41,10 +40,8 @@ class CaricatureResult(Result):
     def following(self, previous: "CaricatureResult") -> "CaricatureResult":
         if self.layers != previous.layers or self.drawn.shape != previous.drawn.shape:
             return self
-        film, looks = previous.film, previous.looks
-        if len(looks) >= FRAMES:  # every other one, and always the first
-            film, looks = film[::2], looks[::2]
-        return replace(self, film=torch.cat([film, self.film]), looks=(*looks, previous.looks[-1] + 1))
+        film, looks = longer_film(previous.film, previous.looks, self.film)
+        return replace(self, film=film, looks=looks)
 
     def scalars(self) -> dict[str, float]:
         by_layer = {f"cosine/{name}": float(self.cosine[:, 0, at].mean()) for at, name in enumerate(self.layers)}
@@ -212,10 +209,7 @@ class CaricaturePlugin(Plugin):
         self, net: nn.Module, images: Tensor, names: Sequence[str], at: list[Layer], options: dict[str, Any]
     ) -> tuple[Tensor, Tensor]:
         """Plain caricatures of a network with random weights, and the cosines that they reach in `net`."""
-        random = deepcopy(net)
-        for module in random.modules():
-            if callable(reset := getattr(module, "reset_parameters", None)):
-                reset()
+        random = next(cascade(net, stages=1))
         drawn = self._draw(random, images, names, None, options).pictures
         cosines = []
         for index, layer in enumerate(at):

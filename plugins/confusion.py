@@ -22,10 +22,10 @@ from interp.draw.matrix import matrix, pixels, texts
 from interp.draw.table import html_table
 from interp.errors import UserError
 from interp.probe import Probe
-from interp.result import Result
+from interp.result import Result, longer_film
 from plugins.base import Plugin
 
-FRAMES, BLOCKS = 12, 64  # of the film strip: frames, and rows and columns of each, at most
+BLOCKS = 64  # rows and columns of a frame of the film strip, at most
 WHOLE = 240  # rows and columns of the picture of all classes, at most
 WANDB_CLASSES = 100  # W&B's own chart draws 10,000 cells at most
 
@@ -47,10 +47,8 @@ class ConfusionResult(Result):
     def following(self, previous: "ConfusionResult") -> "ConfusionResult":
         if self.class_names != previous.class_names:
             return self
-        film, looks = previous.film, previous.looks
-        if len(looks) >= FRAMES:  # every other one, and always the first
-            film, looks = film[::2], looks[::2]
-        return replace(self, film=torch.cat([film, self.film]), looks=(*looks, previous.looks[-1] + 1))
+        film, looks = longer_film(previous.film, previous.looks, self.film)
+        return replace(self, film=film, looks=looks)
 
     def scalars(self) -> dict[str, float]:
         each, with_images = per_class(self.counts), self.counts.sum(dim=1) > 0

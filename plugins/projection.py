@@ -12,10 +12,9 @@ from interp.draw.scatter_widget import scatter_widget
 from interp.errors import UserError, unknown
 from interp.probe import Probe
 from interp.projection import METHODS, embed, measures, movement, project, reduce
-from interp.result import Result
+from interp.result import Result, longer_film
 from plugins.base import Plugin
 
-FRAMES = 12  # of a film strip at most
 KINDS = {"tsne": "t-SNE", "pca": "Principal components", "umap": "UMAP"}
 
 
@@ -44,13 +43,8 @@ class ProjectionResult(Result):
         if previous.method != self.method or previous.layout.shape != self.layout.shape:
             return self
         layout = project(self.vectors, self.method, previous.layout, iterations=self.iterations, seed=self.seed)
-        film, looks = previous.film, previous.looks
-        if len(looks) >= FRAMES:  # every other one, and always the first
-            film, looks = film[::2], looks[::2]
-        return replace(
-            self, layout=layout, trust=measures(self.vectors, self.labels, layout),
-            film=torch.cat([film, layout[None]]), looks=(*looks, previous.looks[-1] + 1),
-        )  # fmt: skip
+        film, looks = longer_film(previous.film, previous.looks, layout[None])
+        return replace(self, layout=layout, trust=measures(self.vectors, self.labels, layout), film=film, looks=looks)
 
     @property
     def wrong(self) -> Tensor:

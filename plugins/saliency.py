@@ -15,11 +15,10 @@ from interp.draw import divergent, enlarge, grid, rgb
 from interp.draw.table import html_table
 from interp.errors import UserError, unknown
 from interp.probe import Probe
-from interp.result import Result, finite
+from interp.result import Result, finite, longer_film
 from plugins.base import Plugin
 
 PANELS = ("source", "baseline", "saliency", "delta", "overlay")
-FRAMES = 12  # of the film strip at most
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,8 @@ class SaliencyResult(Result):
     def following(self, previous: "SaliencyResult") -> "SaliencyResult":
         if self.methods[:1] != previous.methods[:1] or self.film.shape[1:] != previous.film.shape[1:]:
             return self
-        film, looks = previous.film, previous.looks
-        if len(looks) >= FRAMES:  # every other one, and always the first
-            film, looks = film[::2], looks[::2]
-        return replace(self, film=torch.cat([film, self.film]), looks=(*looks, previous.looks[-1] + 1))
+        film, looks = longer_film(previous.film, previous.looks, self.film)
+        return replace(self, film=film, looks=looks)
 
     def scalars(self) -> dict[str, float]:
         lengths = [g.flatten(1).norm(dim=1) for g in (self.baseline, self.gradient)]

@@ -1,7 +1,5 @@
 """Rendering finds planted patterns, is deterministic and leaves the network as it was."""
 
-from copy import deepcopy
-
 import pytest
 import torch
 from torch import nn
@@ -11,6 +9,7 @@ from interp.featurevis.objectives import caricature, channel, diversity, similar
 from interp.layers import Normalized
 from interp.quiet import quiet
 from tests.conftest import identical
+from tests.interp.small_net import everything, small_net
 
 NONE, SMALL = transforms.NONE, transforms.SMALL
 
@@ -18,22 +17,6 @@ NONE, SMALL = transforms.NONE, transforms.SMALL
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
-
-
-def small_net(channels=3, inplace=True):
-    torch.manual_seed(0)
-    return nn.Sequential(
-        *(nn.Conv2d(channels, 8, 5, padding=2), nn.BatchNorm2d(8), nn.ReLU(inplace)),
-        *(nn.Conv2d(8, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU6(inplace)),
-        *(nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)),
-    )
-
-
-def everything(net):
-    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in net.modules()]
-    marks = [(p.requires_grad, p.grad is None, id(p), type(p).__name__) for p in net.parameters()]
-    modes = [(m.training, "forward" in vars(m), sorted(m._parameters)) for m in net.modules()]
-    return deepcopy(net.state_dict()), hooks, marks, modes, torch.random.get_rng_state()
 
 
 def correlation(first, second):

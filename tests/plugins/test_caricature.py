@@ -11,7 +11,8 @@ from interp.lit.data import ImageData
 from interp.lit.data.digits import digits
 from interp.lit.models import small_cnn
 from interp.probe import Probe
-from plugins.caricature import FRAMES, CaricaturePlugin, CaricatureResult
+from interp.result import FRAMES
+from plugins.caricature import CaricaturePlugin, CaricatureResult
 
 
 @pytest.fixture(scope="module")

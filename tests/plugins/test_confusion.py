@@ -10,7 +10,8 @@ from torch import nn
 from interp.confusion import Predictions, blocks, confused_pairs, examples, lumped, per_class
 from interp.errors import UserError
 from interp.probe import Probe
-from plugins.confusion import FRAMES, ConfusionPlugin, ConfusionResult
+from interp.result import FRAMES
+from plugins.confusion import ConfusionPlugin, ConfusionResult
 
 
 class Oracle(nn.Module):

@@ -17,7 +17,8 @@ from interp.draw.scatter import class_colours, scatter, unit_square
 from interp.draw.scatter_widget import scatter_widget
 from interp.errors import UserError
 from interp.projection import embed, measures, movement, project, reduce, turned
-from plugins.projection import FRAMES, ProjectionPlugin
+from interp.result import FRAMES
+from plugins.projection import ProjectionPlugin
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -17,7 +17,8 @@ from interp.lit.data import ImageData
 from interp.lit.data.digits import digits as digits_data
 from interp.lit.models import small_cnn
 from interp.probe import Probe
-from plugins.saliency import FRAMES, PANELS, SaliencyPlugin, SaliencyResult
+from interp.result import FRAMES
+from plugins.saliency import PANELS, SaliencyPlugin, SaliencyResult
 
 
 @pytest.fixture(scope="module")
