@@ -24,7 +24,8 @@ class Result:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
-                object.__setattr__(self, name, value.detach().cpu())
+                # Contiguous, as it is read back: sums over other layouts differ in the last bit.
+                object.__setattr__(self, name, value.detach().cpu().contiguous())
 
     def scalars(self) -> dict[str, float]:
         """Finite numbers to log, by name (without the plugin's name)."""
