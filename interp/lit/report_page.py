@@ -1,54 +1,23 @@
-"""The page of a run from the files in its folder alone: read them, group them, fill report.html."""
+"""The page of a run from the files in its folder alone: group what was read, fill report.html."""
 
 import base64
 import hashlib
-import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from time import strftime
 from typing import Any
 
+from interp.lit.run_files import Points, Shot, json_object, read_figures, read_metrics, text
+
 HERE = Path(__file__).parent
 STAGES = ("train", "val", "test")
 COST = ("failed", "seconds", "share_of_epoch")  # of a plugin: plotted last
 BEST = {"val/accuracy": max, "test/accuracy": max, "val/loss": min}  # what the head of the page shows, at its best
-DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SyntaxError)
 # The page is made to be passed on; a key that stands in the configuration is not.
 SECRET = re.compile(r"(?im)^([ \t-]*[\w.-]*(?:api_?key|password|secret|token)[ \t]*:[ \t]*)\S.*$")
-Points = dict[tuple[float | None, float | None], float]  # (step, epoch) -> value, in the order of writing
-
-
-@dataclass(frozen=True)
-class Shot:
-    """A figure at one epoch."""
-
-    epoch: int
-    path: Path
-    size: tuple[int, int]  # pixels across and down; (0, 0) of a widget
-    caption: str
-    scalars: list[tuple[str, str]]
-
-    def content(self) -> str:
-        """The file in base64, read when asked for: the page is written with one picture at a time in memory."""
-        return base64.b64encode(self.path.read_bytes()).decode()
-
-
-@dataclass
-class Figure:
-    """A picture or a widget of a plugin over the epochs."""
-
-    plugin: str
-    name: str
-    widget: bool
-    shots: list[Shot] = field(default_factory=list)
-
-    def index(self) -> list[dict[str, Any]]:
-        """All but the content of each epoch, for the page's script."""
-        return [{key: value for key, value in vars(shot).items() if key != "path"} for shot in self.shots]
 
 
 def render(run_folder: Path, title: str = "", status: str = "") -> str:
@@ -62,13 +31,13 @@ def parts(run_folder: Path, title: str = "", status: str = "") -> Iterator[str]:
     figures = read_figures(run, notes, metrics)
     for name, points in read_metrics(run / "results" / "metrics.jsonl", notes).items():
         metrics[name] = {at: v for at, v in metrics.get(name, {}).items() if at not in points} | points
-    style, script = (_text(HERE / f"report.{kind}", notes) for kind in ("css", "js"))
+    style, script = (text(HERE / f"report.{kind}", notes) for kind in ("css", "js"))
     plugins = {plugin: list(own) for plugin, own in groupby(enumerate(figures), lambda pair: pair[1].plugin)}
     return template("report.html").generate(
         title=title or run.name, status=status, date=strftime("%Y-%m-%d %H:%M"), headline=headline(metrics),
         figures=figures, plugins=plugins, plots=plots(metrics), notes=notes, style=style, script=script,
-        config=SECRET.sub(r"\1(hidden)", _text(run / ".hydra" / "config.yaml", notes)),
-        environment=_object(run / "results" / "environment.json", notes) | {"folder": str(run)},
+        config=SECRET.sub(r"\1(hidden)", text(run / ".hydra" / "config.yaml", notes)),
+        environment=json_object(run / "results" / "environment.json", notes) | {"folder": str(run)},
         policy=content_policy(style, script, [shot for figure in figures if figure.widget for shot in figure.shots]),
     )  # fmt: skip
 
@@ -83,7 +52,7 @@ def template(name: str) -> Any:
 
 def content_policy(style: str, script: str, widgets: list[Shot], images: str = "data:") -> str:
     """The content policy: nothing from elsewhere, no script but the page's and its widgets' own, known by hash."""
-    inline = [code for shot in widgets for code in re.findall(r"(?is)<script.*?>(.*?)</script", _text(shot.path, []))]
+    inline = [code for shot in widgets for code in re.findall(r"(?is)<script.*?>(.*?)</script", text(shot.path, []))]
     scripts = " ".join(map(_hash, dict.fromkeys([script, *inline])))
     styles = "'unsafe-inline'" if widgets else _hash(style)  # widgets inherit the policy, and have styles in attributes
     return f"default-src 'none'; img-src {images}; style-src {styles}; script-src {scripts}; base-uri 'none'"
@@ -91,77 +60,6 @@ def content_policy(style: str, script: str, widgets: list[Shot], images: str = "
 
 def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _text(path: Path, notes: list[str]) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        notes += [] if isinstance(error, FileNotFoundError) else [f"{path.name} cannot be read: {error.strerror}"]
-        return ""
-
-
-def _object(path: Path, notes: list[str]) -> dict[str, Any]:
-    try:
-        return dict(json.loads(_text(path, notes) or "{}", parse_int=float).items())
-    except DAMAGED as error:
-        notes.append(f"{'/'.join(path.parts[-3:])} is damaged ({type(error).__name__})")
-        return {}
-
-
-def read_figures(run: Path, notes: list[str], metrics: dict[str, Points]) -> list[Figure]:
-    """Pictures and widgets of results/<plugin>/epoch=NNNN/, by plugin and name; the scalars there go to `metrics`."""
-    figures: dict[tuple[str, bool, str], Figure] = {}
-    folders = ((re.fullmatch(r"epoch=(\d{1,9})", path.name), path) for path in run.glob("results/*/epoch=*"))
-    for epoch, folder in sorted((int(match[1]), path) for match, path in folders if match):
-        for shot in _shots(folder, epoch, notes, metrics):
-            key = folder.parent.name, shot.path.suffix == ".html", shot.path.stem
-            figures.setdefault(key, Figure(key[0], key[2], widget=key[1])).shots.append(shot)
-    return [figures[key] for key in sorted(figures)]
-
-
-def _shots(folder: Path, epoch: int, notes: list[str], metrics: dict[str, Points]) -> Iterator[Shot]:
-    about, plugin = _object(folder / "result.json", notes), folder.parent.name
-    scalars, captions = (dict(v) if isinstance(v := about.get(k), dict) else {} for k in ("scalars", "captions"))
-    scalars = {name: value for name, value in scalars.items() if isinstance(value, float)}
-    _keep(metrics, {f"{plugin}/{name}": value for name, value in scalars.items()}, about.get("step"), epoch)
-    shown = [(name, f"{value:.4g}") for name, value in scalars.items()]
-    for path in sorted(folder.glob("[!.]*.png")) + sorted(folder.glob("[!.]*.html")):
-        try:
-            yield Shot(epoch, path, _size(path), str(captions.get(path.stem, "")), shown)
-        except DAMAGED as error:
-            notes.append(f"{'/'.join(path.parts[-3:])} is damaged ({type(error).__name__})")
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """Pixels across and down; raises OSError or SyntaxError where the PNG is not whole."""
-    if path.suffix == ".html":
-        return 0, 0
-    from PIL import Image
-
-    with Image.open(path, formats=("PNG",)) as image:
-        image.verify()
-        return image.size
-
-
-def read_metrics(path: Path, notes: list[str]) -> dict[str, Points]:
-    """Each metric's values in the order of writing; of a step written twice, as after a resume, the last."""
-    metrics: dict[str, Points] = {}
-    for number, line in enumerate(_text(path, notes).splitlines(), start=1):
-        try:
-            row = json.loads(line, parse_int=float)
-            _keep(metrics, row["metrics"], row["step"], row["epoch"])
-        except DAMAGED:
-            notes.append(f"line {number} of {path.name} is damaged")
-    return metrics
-
-
-def _keep(metrics: dict[str, Points], values: dict[str, Any], step: float | None, epoch: float | None) -> None:
-    step, epoch = (float(x) if isinstance(x, int | float) and math.isfinite(x) else None for x in (step, epoch))
-    for name, value in values.items():
-        points = metrics.setdefault(name, {})
-        points.pop((step, epoch), None)  # so that a value written again also counts as the last one
-        points[step, epoch] = math.nan if value is None else float(value)
 
 
 def headline(metrics: dict[str, Points]) -> list[tuple[str, str, str]]:

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from interp.errors import UserError
 from interp.files import replacing
-from interp.lit.report_page import read_figures, read_metrics
+from interp.lit.run_files import read_figures, read_metrics
 from interp.lit.sweep_page import Job, fixed, front, parts, read_job
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,8 @@ from time import strftime
 from typing import Any
 from urllib.parse import quote
 
-from interp.lit.report_page import DAMAGED, HERE, content_policy, template
+from interp.lit.report_page import HERE, content_policy, template
+from interp.lit.run_files import DAMAGED
 
 Cell = float | str | None
 FIRST = ("val/accuracy", "test/accuracy", "val/loss")  # beside the objectives, what the table shows unasked

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from interp.lit.report import Report
-from interp.lit.report_page import plots, read_metrics, render
+from interp.lit.report_page import plots, render
+from interp.lit.run_files import read_metrics
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -121,7 +122,7 @@ def test_what_cannot_be_written_is_said_once_and_stops_nothing(tmp_path):
         report.finalize("success")
 
 
-@pytest.mark.parametrize("place", ["interp.files.flush", "interp.lit.report_page.Shot.content"])
+@pytest.mark.parametrize("place", ["interp.files.flush", "interp.lit.run_files.Shot.content"])
 def test_a_page_that_fails_midway_leaves_the_earlier_one(run, tmp_path, monkeypatch, place):
     run.finalize("success")
     earlier = (tmp_path / "report.html").read_text()

@@ -1,0 +1,115 @@
+"""What a run has left in its folder: figures with captions, scalars; damaged files are named in `notes`."""
+
+import base64
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SyntaxError)
+Points = dict[tuple[float | None, float | None], float]  # (step, epoch) -> value, in the order of writing
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A figure at one epoch."""
+
+    epoch: int
+    path: Path
+    size: tuple[int, int]  # pixels across and down; (0, 0) of a widget
+    caption: str
+    scalars: list[tuple[str, str]]
+
+    def content(self) -> str:
+        """The file in base64, read when asked for: the page is written with one picture at a time in memory."""
+        return base64.b64encode(self.path.read_bytes()).decode()
+
+
+@dataclass
+class Figure:
+    """A picture or a widget of a plugin over the epochs."""
+
+    plugin: str
+    name: str
+    widget: bool
+    shots: list[Shot] = field(default_factory=list)
+
+    def index(self) -> list[dict[str, Any]]:
+        """All but the content of each epoch, for the page's script."""
+        return [{key: value for key, value in vars(shot).items() if key != "path"} for shot in self.shots]
+
+
+def text(path: Path, notes: list[str]) -> str:
+    """What the file holds; nothing where there is none."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        notes += [] if isinstance(error, FileNotFoundError) else [f"{path.name} cannot be read: {error.strerror}"]
+        return ""
+
+
+def json_object(path: Path, notes: list[str]) -> dict[str, Any]:
+    """What a JSON file holds; nothing where there is none or it is no object."""
+    try:
+        return dict(json.loads(text(path, notes) or "{}", parse_int=float).items())
+    except DAMAGED as error:
+        notes.append(f"{'/'.join(path.parts[-3:])} is damaged ({type(error).__name__})")
+        return {}
+
+
+def read_figures(run: Path, notes: list[str], metrics: dict[str, Points]) -> list[Figure]:
+    """Pictures and widgets of results/<plugin>/epoch=NNNN/, by plugin and name; the scalars there go to `metrics`."""
+    figures: dict[tuple[str, bool, str], Figure] = {}
+    folders = ((re.fullmatch(r"epoch=(\d{1,9})", path.name), path) for path in run.glob("results/*/epoch=*"))
+    for epoch, folder in sorted((int(match[1]), path) for match, path in folders if match):
+        for shot in _shots(folder, epoch, notes, metrics):
+            key = folder.parent.name, shot.path.suffix == ".html", shot.path.stem
+            figures.setdefault(key, Figure(key[0], key[2], widget=key[1])).shots.append(shot)
+    return [figures[key] for key in sorted(figures)]
+
+
+def _shots(folder: Path, epoch: int, notes: list[str], metrics: dict[str, Points]) -> Iterator[Shot]:
+    about, plugin = json_object(folder / "result.json", notes), folder.parent.name
+    scalars, captions = (dict(v) if isinstance(v := about.get(k), dict) else {} for k in ("scalars", "captions"))
+    scalars = {name: value for name, value in scalars.items() if isinstance(value, float)}
+    _keep(metrics, {f"{plugin}/{name}": value for name, value in scalars.items()}, about.get("step"), epoch)
+    shown = [(name, f"{value:.4g}") for name, value in scalars.items()]
+    for path in sorted(folder.glob("[!.]*.png")) + sorted(folder.glob("[!.]*.html")):
+        try:
+            yield Shot(epoch, path, _size(path), str(captions.get(path.stem, "")), shown)
+        except DAMAGED as error:
+            notes.append(f"{'/'.join(path.parts[-3:])} is damaged ({type(error).__name__})")
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Pixels across and down; raises OSError or SyntaxError where the PNG is not whole."""
+    if path.suffix == ".html":
+        return 0, 0
+    from PIL import Image
+
+    with Image.open(path, formats=("PNG",)) as image:
+        image.verify()
+        return image.size
+
+
+def read_metrics(path: Path, notes: list[str]) -> dict[str, Points]:
+    """Each metric's values in the order of writing; of a step written twice, as after a resume, the last."""
+    metrics: dict[str, Points] = {}
+    for number, line in enumerate(text(path, notes).splitlines(), start=1):
+        try:
+            row = json.loads(line, parse_int=float)
+            _keep(metrics, row["metrics"], row["step"], row["epoch"])
+        except DAMAGED:
+            notes.append(f"line {number} of {path.name} is damaged")
+    return metrics
+
+
+def _keep(metrics: dict[str, Points], values: dict[str, Any], step: float | None, epoch: float | None) -> None:
+    step, epoch = (float(x) if isinstance(x, int | float) and math.isfinite(x) else None for x in (step, epoch))
+    for name, value in values.items():
+        points = metrics.setdefault(name, {})
+        points.pop((step, epoch), None)  # so that a value written again also counts as the last one
+        points[step, epoch] = math.nan if value is None else float(value)
