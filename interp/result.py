@@ -84,6 +84,7 @@ class Result:
         others = {n: v for n, v in vars(self).items() if not isinstance(v, Tensor)}
         with replacing(folder / "result.safetensors") as path:
             save_file(tensors, path)
+        about |= {"class": f"{type(self).__module__}.{type(self).__qualname__}"}  # to draw it again from the files
         text = json.dumps({**about, "scalars": self.scalars(), "captions": self.captions(), "fields": others}, indent=1)
         with replacing(folder / "result.json") as path:
             path.write_text(text)
