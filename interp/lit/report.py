@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from interp.files import replacing
-from interp.lit.report_page import parts
+from interp.lit.report_page import write
 
 SHARE = 0.05  # of the training time that writing pages may take
 
@@ -93,15 +93,10 @@ class Report(Logger):
     def _write(self, status: str) -> None:
         began = time.monotonic()
         try:
-            with replacing(self._folder / "report.html") as path:
-                self._fill(path, status)
+            write(self._folder, self.title, status)
         finally:
             now = time.monotonic()
             self._next_page = now + max(self.every_n_seconds, (now - began) / SHARE)
-
-    def _fill(self, path: Path, status: str) -> None:
-        with path.open("w", encoding="utf-8", errors="replace") as file:
-            file.writelines(parts(self._folder, self.title, status))
 
     def _try(self, action: Callable[[], None]) -> None:
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from time import strftime
 from typing import Any
 
+from interp.files import replacing
 from interp.lit.run_files import Points, Shot, json_object, read_figures, read_metrics, text
 
 HERE = Path(__file__).parent
@@ -23,6 +24,12 @@ SECRET = re.compile(r"(?im)^([ \t-]*[\w.-]*(?:api_?key|password|secret|token)[ \
 def render(run_folder: Path, title: str = "", status: str = "") -> str:
     """The self-contained HTML page of a run, of whatever files are there; damaged ones are named on the page."""
     return "".join(parts(run_folder, title, status))
+
+
+def write(run_folder: Path, title: str = "", status: str = "") -> None:
+    """Write the page into the run's folder. Raises OSError; an earlier page is then left as it was."""
+    with replacing(run_folder / "report.html") as path, path.open("w", encoding="utf-8", errors="replace") as file:
+        file.writelines(parts(run_folder, title, status))
 
 
 def parts(run_folder: Path, title: str = "", status: str = "") -> Iterator[str]:

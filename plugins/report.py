@@ -1,0 +1,89 @@
+"""The page of a run again, from its results alone: python -m plugins.report RUN_FOLDER"""
+
+import argparse
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from interp.comparison import SideBySide
+from interp.errors import UserError
+from interp.lit.report_page import write
+from interp.result import Result
+from plugins.sinks import show
+
+log = logging.getLogger(__name__)
+
+
+def read_result(folder: Path) -> Result:
+    """The result kept in results/<plugin>/epoch=NNNN, of the class that its result.json names, which is imported.
+
+    Raises UserError where no class is named, ImportError where there is none of that name, OSError and ValueError
+    where files are missing or damaged.
+    """
+    from hydra.utils import get_class
+
+    about = json.loads((folder / "result.json").read_text())
+    if names := about.get("networks"):
+        own = {name: max(folder.parents[1].glob(f"{folder.parent.name}.{name}/epoch=*")) for name in names}
+        return SideBySide({name: read_result(path) for name, path in own.items()})
+    if "class" not in about:
+        raise UserError(f"{folder}/result.json names no class: it was written by an earlier version; run analyze.py")
+    found = get_class(about["class"])
+    if not issubclass(found, Result):
+        raise UserError(f"{about['class']} in {folder}/result.json is no interp.result.Result")
+    return found.load(folder)
+
+
+def undrawn(run: Path) -> Iterator[Path]:
+    """The folders under results/ whose result is whole but without pictures, or without some that have a caption."""
+    for path in sorted(run.glob("results/*/epoch=*/result.json")):
+        drawn = {beside.stem for beside in path.parent.glob("[!.]*") if beside.suffix in (".png", ".html")}
+        try:
+            captions = json.loads(path.read_text())["captions"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # the page says so
+        if not drawn or set(captions) - drawn:
+            yield path.parent
+
+
+def draw(run: Path, again: bool = False) -> int:
+    """Draw what is missing, or `again` everything; how many results were drawn. What cannot be is reported."""
+    drawn = 0
+    for folder in sorted(run.glob("results/*/epoch=*")) if again else undrawn(run):
+        try:
+            show(read_result(folder), folder, folder.parent.name, loggers=[], step=0)
+            drawn += 1
+        except Exception as error:  # of one result, which may be anybody's code: the others are drawn
+            log.warning("%s/%s is not drawn: %s: %s", folder.parent.name, folder.name, type(error).__name__, error)
+    return drawn
+
+
+def settings(run: Path) -> dict[str, Any]:
+    """What the run's configuration says of its page."""
+    from omegaconf import OmegaConf
+
+    path = run / ".hydra" / "config.yaml"
+    config = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
+    found = {key: OmegaConf.select(config, f"logger.report.{key}") for key in ("title",)}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Draw missing pictures of a run and write its report.html."""
+    parser = argparse.ArgumentParser(prog="python -m plugins.report", description=__doc__)
+    parser.add_argument("run_folder", type=Path, help="the folder in which results/ lies")
+    parser.add_argument("--redraw", action="store_true", help="draw all pictures again, also those that are there")
+    given = parser.parse_args(arguments)
+    run = given.run_folder.absolute()
+    if not (run / "results").is_dir():
+        parser.error(f"no results/ in {run}: give the folder of one run (of a sweep: python -m interp.lit.sweep)")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    drawn = draw(run, given.redraw)
+    write(run, **settings(run))
+    print(f"{drawn} results drawn; {run / 'report.html'}")
+
+
+if __name__ == "__main__":
+    main()
