@@ -66,7 +66,7 @@ def settings(run: Path) -> dict[str, Any]:
 
     path = run / ".hydra" / "config.yaml"
     config = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
-    found = {key: OmegaConf.select(config, f"logger.report.{key}") for key in ("title",)}
+    found = {key: OmegaConf.select(config, f"logger.report.{key}") for key in ("title", "embed")}
     return {key: value for key, value in found.items() if value is not None}
 
 
@@ -75,13 +75,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m plugins.report", description=__doc__)
     parser.add_argument("run_folder", type=Path, help="the folder in which results/ lies")
     parser.add_argument("--redraw", action="store_true", help="draw all pictures again, also those that are there")
+    told = "pictures inside the page or beside it (default: as in the run's configuration, else inside)"
+    parser.add_argument("--embed", action=argparse.BooleanOptionalAction, help=told)
     given = parser.parse_args(arguments)
     run = given.run_folder.absolute()
     if not (run / "results").is_dir():
         parser.error(f"no results/ in {run}: give the folder of one run (of a sweep: python -m interp.lit.sweep)")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     drawn = draw(run, given.redraw)
-    write(run, **settings(run))
+    write(run, **settings(run) | ({} if given.embed is None else {"embed": given.embed}))
     print(f"{drawn} results drawn; {run / 'report.html'}")
 
 

@@ -26,11 +26,15 @@ class Report(Logger):
 
     Everything on the page is read from the folder (results/, .hydra/), so a resumed run continues its report and a
     killed one keeps it. While training goes on the page is written at most every `every_n_seconds`, at the end
-    always. What cannot be written is reported once and never stops the training.
+    always. With `embed` it holds the pictures and can be passed on alone; without, it shows those in results/, which
+    opens at once however many there are. What cannot be written is reported once and never stops the training.
     """
 
-    def __init__(self, save_dir: str | Path, title: str = "", every_n_seconds: float = 10.0) -> None:
+    def __init__(
+        self, save_dir: str | Path, title: str = "", every_n_seconds: float = 10.0, embed: bool = True
+    ) -> None:
         super().__init__()
+        self.embed = embed
         self._folder, self.title, self.every_n_seconds = Path(save_dir), title, every_n_seconds
         self._next_page, self._environment_written, self._complained = -math.inf, False, False
 
@@ -93,7 +97,7 @@ class Report(Logger):
     def _write(self, status: str) -> None:
         began = time.monotonic()
         try:
-            write(self._folder, self.title, status)
+            write(self._folder, self.title, status, self.embed)
         finally:
             now = time.monotonic()
             self._next_page = now + max(self.every_n_seconds, (now - began) / SHARE)

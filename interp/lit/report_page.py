@@ -17,6 +17,9 @@ HERE = Path(__file__).parent
 STAGES = ("train", "val", "test")
 COST = ("failed", "seconds", "share_of_epoch")  # of a plugin: plotted last
 BEST = {"val/accuracy": max, "test/accuracy": max, "val/loss": min}  # what the head of the page shows, at its best
+# In this order in one script of the page; more may follow.
+SCRIPTS = ("report_player", "report_figures", "report_plots", "report_search", "report")
+BESIDE = "'self' file:"  # sources of what lies in the folder of the page, which may be served or opened as a file
 # The page is made to be passed on; a key that stands in the configuration is not.
 SECRET = re.compile(r"(?im)^([ \t-]*[\w.-]*(?:api_?key|password|secret|token)[ \t]*:[ \t]*)\S.*$")
 
@@ -26,26 +29,30 @@ def render(run_folder: Path, title: str = "", status: str = "") -> str:
     return "".join(parts(run_folder, title, status))
 
 
-def write(run_folder: Path, title: str = "", status: str = "") -> None:
-    """Write the page into the run's folder. Raises OSError; an earlier page is then left as it was."""
+def write(run_folder: Path, title: str = "", status: str = "", embed: bool = True) -> None:
+    """Write the page into the run's folder, showing files beside it unless they are to `embed`.
+
+    Raises OSError; an earlier page is then left as it was.
+    """
     with replacing(run_folder / "report.html") as path, path.open("w", encoding="utf-8", errors="replace") as file:
-        file.writelines(parts(run_folder, title, status))
+        file.writelines(parts(run_folder, title, status, embed))
 
 
-def parts(run_folder: Path, title: str = "", status: str = "") -> Iterator[str]:
+def parts(run_folder: Path, title: str = "", status: str = "", embed: bool = True) -> Iterator[str]:
     """The page's text, piece by piece. Raises OSError where a figure vanishes meanwhile."""
     run, notes, metrics = Path(run_folder).absolute(), list[str](), dict[str, Points]()
     figures = read_figures(run, notes, metrics)
     for name, points in read_metrics(run / "results" / "metrics.jsonl", notes).items():
         metrics[name] = {at: v for at, v in metrics.get(name, {}).items() if at not in points} | points
-    style, script = (text(HERE / f"report.{kind}", notes) for kind in ("css", "js"))
+    style, script = own_code()
+    widgets = [shot for figure in figures if figure.widget and embed for shot in figure.shots]
     plugins = {plugin: list(own) for plugin, own in groupby(enumerate(figures), lambda pair: pair[1].plugin)}
     return template("report.html").generate(
         title=title or run.name, status=status, date=strftime("%Y-%m-%d %H:%M"), headline=headline(metrics),
         figures=figures, plugins=plugins, plots=plots(metrics), notes=notes, style=style, script=script,
         config=SECRET.sub(r"\1(hidden)", text(run / ".hydra" / "config.yaml", notes)),
         environment=json_object(run / "results" / "environment.json", notes) | {"folder": str(run)},
-        policy=content_policy(style, script, [shot for figure in figures if figure.widget for shot in figure.shots]),
+        beside=None if embed else run, policy=content_policy(style, script, widgets, "data:" if embed else BESIDE),
     )  # fmt: skip
 
 
@@ -57,12 +64,20 @@ def template(name: str) -> Any:
     return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template(name)
 
 
-def content_policy(style: str, script: str, widgets: list[Shot], images: str = "data:") -> str:
+def own_code(*more: str) -> tuple[str, str]:
+    """Style and script of a page: the report's, and `more` after it."""
+    read = {"css": ("report", *more), "js": (*SCRIPTS, *more)}
+    style, script = ("\n".join((HERE / f"{n}.{kind}").read_text(encoding="utf-8") for n in read[kind]) for kind in read)
+    return style, script
+
+
+def content_policy(style: str, script: str, widgets: list[Shot], media: str = "data:") -> str:
     """The content policy: nothing from elsewhere, no script but the page's and its widgets' own, known by hash."""
     inline = [code for shot in widgets for code in re.findall(r"(?is)<script.*?>(.*?)</script", text(shot.path, []))]
     scripts = " ".join(map(_hash, dict.fromkeys([script, *inline])))
     styles = "'unsafe-inline'" if widgets else _hash(style)  # widgets inherit the policy, and have styles in attributes
-    return f"default-src 'none'; img-src {images}; style-src {styles}; script-src {scripts}; base-uri 'none'"
+    shown = f"img-src {media}; frame-src {media}; style-src {styles}"
+    return f"default-src 'none'; {shown}; script-src {scripts}; base-uri 'none'"
 
 
 def _hash(text: str) -> str:

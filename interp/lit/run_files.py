@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SyntaxError)
 Points = dict[tuple[float | None, float | None], float]  # (step, epoch) -> value, in the order of writing
@@ -23,6 +24,10 @@ class Shot:
     caption: str
     scalars: list[tuple[str, str]]
 
+    def address(self, page: Path) -> str:
+        """Where a page in the folder `page` finds the file."""
+        return quote(self.path.relative_to(page).as_posix())
+
     def content(self) -> str:
         """The file in base64, read when asked for: the page is written with one picture at a time in memory."""
         return base64.b64encode(self.path.read_bytes()).decode()
@@ -37,9 +42,12 @@ class Figure:
     widget: bool
     shots: list[Shot] = field(default_factory=list)
 
-    def index(self) -> list[dict[str, Any]]:
-        """All but the content of each epoch, for the page's script."""
-        return [{key: value for key, value in vars(shot).items() if key != "path"} for shot in self.shots]
+    def index(self, beside: Path | None = None) -> list[dict[str, Any]]:
+        """All but the content of each epoch, for the page's script; with its address for a page `beside` it."""
+        known = [{key: value for key, value in vars(shot).items() if key != "path"} for shot in self.shots]
+        if beside:
+            known = [k | {"src": shot.address(beside)} for k, shot in zip(known, self.shots, strict=True)]
+        return known
 
 
 def text(path: Path, notes: list[str]) -> str:

@@ -9,7 +9,7 @@ from time import strftime
 from typing import Any
 from urllib.parse import quote
 
-from interp.lit.report_page import HERE, content_policy, template
+from interp.lit.report_page import BESIDE, content_policy, own_code, template
 from interp.lit.run_files import DAMAGED
 
 Cell = float | str | None
@@ -144,8 +144,7 @@ def by_figure(jobs: list[Job]) -> dict[str, list[dict[str, Any]]]:
 
 def parts(sweep: Path, jobs: list[Job]) -> Iterator[str]:
     """The page's text, piece by piece; pictures stay beside it, in the folders of the jobs."""
-    style, script = ("\n".join((HERE / f"{name}.{kind}").read_text(encoding="utf-8") for name in ("report", "sweep"))
-                     for kind in ("css", "js"))  # fmt: skip
+    style, script = own_code("sweep")
     best, studies, laid = front(jobs), by_figure(jobs), columns(jobs)
     about = {
         "columns": laid, "jobs": [{"name": f"job {j.number}", "front": j in best, "status": j.status} for j in jobs],
@@ -156,7 +155,7 @@ def parts(sweep: Path, jobs: list[Job]) -> Iterator[str]:
     return template("sweep.html").generate(
         title=sweep.name, date=strftime("%Y-%m-%d %H:%M"), headline=_headline(jobs), style=style, script=script,
         jobs=jobs, columns=laid, studies=studies, front=best, fixed=fixed(jobs), about=about, figures=[], plots={},
-        policy=content_policy(style, script, [], images="'self' file:"),
+        policy=content_policy(style, script, [], BESIDE),
     )  # fmt: skip
 
 

@@ -214,6 +214,7 @@ const labels = () => bars.map((bar) => bar.querySelector("output").textContent).
 const slider = (bar, to) => Object.assign(bar.querySelector("input"), { value: to });
 const move = (bar, to) => slider(bar, to).dispatchEvent(new Event("input"));
 addEventListener("message", (event) => out(`widget of epoch ${event.data}`));
+document.querySelectorAll("figure")[2].scrollIntoView(); // pictures are shown once they come near
 out(labels()); move(bars[1], 2); out(labels()); move(bars[0], 4); out(labels());
 out(document.querySelectorAll(".plot")[1].textContent.replace(/\\s+/g, " "));
 bars[0].querySelector("button").click(); setTimeout(() => out(`played: ${labels()}`), 3000);
