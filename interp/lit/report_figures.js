@@ -3,7 +3,7 @@ const views = [];
 
 // Where a figure shows one epoch: words at once, the picture or the widget when it comes near the window.
 function view(node, index) {
-  const media = node.querySelector("img, iframe");
+  const image = node.querySelector("img");
   const words = node.querySelector("figcaption");
   const own = { node, shot: null, near: false, filled: null };
   own.show = (shot) => {
@@ -15,13 +15,14 @@ function view(node, index) {
       row.append(make("dt", name), make("dd", value));
       return row;
     }));
-    if (media.localName === "img") size(media, shot, shot.size[0] < 320 ? Math.floor(480 / shot.size[0]) : 1);
+    if (image) size(image, shot, shot.size[0] < 320 ? Math.floor(480 / shot.size[0]) : 1);
     own.fill();
   };
   own.fill = (must = own.near) => {
     if (!must || own.filled === own.shot) return;
     own.filled = own.shot;
-    (media.localName === "img" ? paint : embed)(media, index, own.shot);
+    if (image) paint(image, index, own.shot);
+    else embed(node.querySelector("iframe"), index, own.shot);
   };
   const near = (entries) => { own.near = entries.at(-1).isIntersecting; own.fill(); };
   own.observer = new IntersectionObserver(near, { rootMargin: "100% 0%" });
@@ -43,10 +44,15 @@ function paint(image, index, shot) {
   image.src = shot.src ?? `data:image/png;base64,${content(`shot-${index}-${shot.epoch}`)}`;
 }
 
+// A new frame each time: another address in the same one would be a step of the browser's back button.
 function embed(frame, index, shot) {
-  if (shot.src) { frame.src = shot.src; return; }
-  const bytes = atob(content(`shot-${index}-${shot.epoch}`));
-  frame.srcdoc = new TextDecoder().decode(Uint8Array.from(bytes, (letter) => letter.charCodeAt(0)));
+  const fresh = frame.cloneNode();
+  if (shot.src) fresh.src = shot.src;
+  else {
+    const bytes = atob(content(`shot-${index}-${shot.epoch}`));
+    fresh.srcdoc = new TextDecoder().decode(Uint8Array.from(bytes, (letter) => letter.charCodeAt(0)));
+  }
+  frame.replaceWith(fresh);
 }
 
 function figure(shots, index) {
