@@ -102,6 +102,7 @@ function alone(index, shots, at, move) {
     dialog.querySelector("h2").textContent = image.alt;
     dialog.querySelector("p").textContent = shot.caption;
   };
+  dialog.querySelector(".more").hidden = shots.length < 2;
   dialog.onkeydown = (event) => {
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (!by || shots.length < 2) return;
