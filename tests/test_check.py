@@ -90,14 +90,9 @@ def test_help_lists_every_group_without_torch(script, tmp_path):
 )
 def test_what_the_documents_promise_composes(overrides, monkeypatch):
     monkeypatch.setenv("RUN_STAMP", "now")
-    needed = [
-        each
-        for each in ("joblib", "submitit", "optuna")
-        if any(each in given.replace("slurm", "submitit") for given in overrides)
-    ]
-    for name in needed:
-        if find_spec(f"hydra_plugins.hydra_{name}_{'sweeper' if name == 'optuna' else 'launcher'}") is None:
-            pytest.skip(f"hydra's plugin for {name} is not installed: pip install 'epochscope[sweep]'")
+    for name, kind in {"joblib": "launcher", "submitit": "launcher", "optuna": "sweeper"}.items():
+        if any(name in given.replace("slurm", "submitit") for given in overrides):
+            pytest.importorskip(f"hydra_plugins.hydra_{name}_{kind}", reason="pip install 'epochscope[sweep]'")
     if "sweep=ray" in overrides and find_spec("ray") is None:  # as hydra-ray-launcher declares it
         node = {"_target_": "a.Ray", "ray": {"init": {"address": None}, "remote": {}}}
         ConfigStore.instance().store(group="hydra/launcher", name="ray", node=node)
