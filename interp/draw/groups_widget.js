@@ -134,7 +134,9 @@
         cell.querySelector("button")?.setAttribute("aria-pressed", group === this.held);
       }
       this.mark();
-      if (this.framed) window.name = `neuron-groups ${this.image} ${this.held ?? ""}`;
+      if (!this.framed) return;
+      window.name = `neuron-groups ${this.image} ${this.held ?? ""}`;
+      window.parent.postMessage({ state: window.name }, "*");
     }
 
     // Of red, green and blue the brightest of all maps wins (mix mode 'lighten'): on black, or as a veil over the image.

@@ -23,8 +23,10 @@ if (epochs.length > 1) {
     rests.forEach((rest) => rest(epochs[index]));
   })(epochs.length - 1);
 }
-addEventListener("message", ({ source, data }) => { // a widget says how high it is, and gets that within limits
+// A widget says how high it is, and gets that within limits; and its state, which the next epoch's finds as its window.name.
+addEventListener("message", ({ source, data }) => {
   const frame = [...document.querySelectorAll("iframe")].find((each) => each.contentWindow === source);
+  if (frame && typeof data?.state === "string") frame.name = data.state.slice(0, 200);
   if (frame && Number.isFinite(data?.height)) frame.style.height = `${Math.min(2400, Math.max(120, data.height)) + 2}px`;
 });
 const box = document.querySelector("[role=search]");

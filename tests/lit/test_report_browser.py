@@ -10,7 +10,10 @@ from interp.lit.report_page import write
 from tests.lit.test_report import CHROMIUM, figure
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
-WIDGET = "<script>parent.postMessage({{height: {height}}}, '*')</script><p>widget of epoch {epoch}</p>"
+WIDGET = """<p>widget of epoch {epoch} after <b></b></p><script>
+document.querySelector("b").textContent = window.name;
+parent.postMessage({{height: {height}, state: "epoch {epoch}"}}, "*");
+</script>"""
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +82,7 @@ def test_a_slider_shows_its_epoch_and_all_figures_follow_the_first_one(page, fol
     explorer.content_frame.get_by_text("widget of epoch 0").wait_for()
     page.wait_for_function("document.querySelector('iframe').style.height === '152px'")
     move(page, "explorer", 2)
-    explorer.content_frame.get_by_text("widget of epoch 2").wait_for()
+    explorer.content_frame.get_by_text("widget of epoch 2 after epoch 0").wait_for()  # its state goes with it
     assert page.evaluate("history.length") == 2  # the empty tab and this page: back leads away, not to another epoch
 
 
