@@ -90,12 +90,18 @@ def _fit_head(net: nn.Module, classes: int) -> None:
     setattr(parent, name.rpartition(".")[2], replacement)
 
 
-def timm(data: ImageData, name: str, pretrained: bool = False) -> Normalized:
-    """Any model of timm by name, its input and head fitted to the data. Needs the extra `pretrained`."""
+def timm(data: ImageData, name: str, pretrained: bool = False, **options: Any) -> Normalized:
+    """Any model of timm by name, its input and head fitted to the data. Needs the extra `pretrained`.
+
+    `options` are those of the model itself, such as patch_size of a vision transformer.
+    """
     timm = _pretrained_extra("timm", "model=timm")
     if not timm.is_model(name):
         raise unknown("timm model", name, timm.list_models())
-    net = timm.create_model(name, pretrained=pretrained, num_classes=len(data.class_names), in_chans=data.channels)
+    if timm.get_pretrained_cfg(name).fixed_input_size:
+        options = {"img_size": data.size, **options}
+    classes = len(data.class_names)
+    net = timm.create_model(name, pretrained=pretrained, num_classes=classes, in_chans=data.channels, **options)
     if not pretrained:
         return Normalized(net, *data.normalization)
     config = timm.data.resolve_model_data_config(net)

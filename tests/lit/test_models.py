@@ -62,5 +62,7 @@ def test_timm_missing_says_what_to_install(monkeypatch):
 def test_timm_models_fit_the_data():
     pytest.importorskip("timm", reason="the extra `pretrained` is not installed")
     assert timm(images(1, 32), "resnet10t").eval()(torch.rand(2, 1, 32, 32)).shape == (2, 7)
+    small = timm(images(1, 32), "vit_tiny_patch16_224", patch_size=4, depth=2)
+    assert small.eval()(torch.rand(2, 1, 32, 32)).shape == (2, 7) and len(small.body.blocks) == 2
     with pytest.raises(UserError, match="no timm model 'resnet18t'"):
         timm(images(3, 32), "resnet18t")
