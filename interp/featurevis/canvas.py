@@ -21,7 +21,7 @@ class Canvas:
     parameters: list[Tensor]
     size: tuple[int, int]  # H, W
     colour: Tensor | None = None  # (C, C), None to leave the channels as they are
-    rate: ClassVar[float] = 0.05
+    rate: ClassVar[float] = 0.08
     optimizer: ClassVar[Callable[..., torch.optim.Optimizer]] = torch.optim.Adam
 
     def field(self) -> Tensor:
