@@ -11,7 +11,7 @@ from torch import Tensor
 from interp.draw import stacked
 from interp.draw.table import html_table
 from interp.files import replacing
-from interp.result import Result
+from interp.result import Cell, Result
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class SideBySide(Result):
         each = {key: " ".join(f"{name}: {text}" for name, text in texts.items()) for key, texts in said.items()}
         return each | {key: text for key, (_, text) in self._differences.items()}
 
-    def tables(self) -> dict[str, tuple[list[str], list[list[str | float]]]]:
+    def tables(self) -> dict[str, tuple[list[str], list[list[Cell]]]]:
         scalars = {name: result.scalars() for name, result in self.results.items()}
         keys = list(dict.fromkeys(key for values in scalars.values() for key in values))
-        rows: list[list[str | float]] = [
+        rows: list[list[Cell]] = [
             [key, *(values.get(key, float("nan")) for values in scalars.values())] for key in keys
         ]
         return {"scalars": (["scalar", *scalars], rows)}

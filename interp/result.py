@@ -11,6 +11,7 @@ from torch import Tensor
 from interp.files import replacing
 
 FRAMES = 12  # of a film strip, at most
+Cell = str | float | Tensor  # of a table: text, a number, or a picture uint8 (3, H, W)
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,11 @@ class Result:
         """
         return {}
 
-    def tables(self) -> dict[str, tuple[list[str], list[list[str | float]]]]:
-        """Tables to show, by name: column names and rows."""
+    def tables(self) -> dict[str, tuple[list[str], list[list[Cell]]]]:
+        """Tables to show, by name: column names and rows; a column holds text, numbers or pictures.
+
+        W&B shows all of it, to filter and sort; the terminal shows no pictures.
+        """
         return {}
 
     def to_wandb(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from interp.draw.charts import chart, palette
 from interp.errors import UserError, unknown
 from interp.layers import Layer, spread_layers
 from interp.probe import Probe
-from interp.result import Result
+from interp.result import Cell, Result
 from plugins.base import Plugin
 
 MOST = 8  # concepts whose loadings are shown unless they are named
@@ -53,11 +53,11 @@ class AxisAlignmentResult(Result):
             values["largest_squared_loading"] = float(self.loadings.square().amax(dim=1).mean())
         return values
 
-    def tables(self) -> dict[str, tuple[list[str], list[list[str | float]]]]:
+    def tables(self) -> dict[str, tuple[list[str], list[list[Cell]]]]:
         carried, unit = self.loadings.square().max(dim=1) if len(self.loadings) else (torch.zeros(0),) * 2
         columns = ["concept", "unit", "carries", "by chance", "energy", "verdict"]
         numbers = zip(unit.tolist(), carried.tolist(), self.chance.tolist(), self.energy.tolist(), strict=True)
-        rows: list[list[str | float]] = [
+        rows: list[list[Cell]] = [
             [name, *values, verdict]
             for name, values, verdict in zip(self.concepts, numbers, self.verdicts, strict=True)
         ]

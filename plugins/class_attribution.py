@@ -1,20 +1,21 @@
 """Attributions of all classes at layers, factorised: what in an image speaks for which classes."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 import torch
 from torch import Tensor, nn
 
 from interp.attribution import Tail, all_classes
 from interp.draw import enlarge, grid, hues, note, rgb
-from interp.draw.table import html_table
+from interp.draw.table import html_table, thumbnails
 from interp.errors import UserError, unknown
 from interp.factorization import match_groups, nmf
 from interp.layers import Layer, choose_layer
 from interp.probe import Probe
-from interp.result import Result, finite
+from interp.result import Cell, Result, finite
 from plugins.base import Plugin
 
 log = logging.getLogger(__name__)
@@ -89,17 +90,33 @@ class ClassAttributionResult(Result):
         """Blue and orange for two factors, as in the source; else evenly spaced hues."""
         return torch.tensor([[0.25, 0.55, 1.0], [1.0, 0.55, 0.1]]) if factors == 2 else hues(factors)
 
-    def tables(self) -> dict[str, tuple[list[str], list[list[str | float]]]]:
-        rows: list[list[str | float]] = []
-        for layer, weights, classes in zip(self.layers, *self.top(), strict=True):
-            for index, label in enumerate(self.labels):
-                for factor, (ws, js) in enumerate(zip(weights[index].tolist(), classes[index].tolist(), strict=True)):
-                    found = ", ".join(f"{self.class_names[j]} ({w:.3g})" for w, j in zip(ws, js, strict=True) if w > 0)
-                    rows.append([layer, index, label, factor + 1, found])
-        return {"labels": (["layer", "image", "class", "factor", "strongest labels (logits)"], rows)}
+    def tables(self) -> dict[str, tuple[list[str], list[list[Cell]]]]:
+        rows: list[list[Cell]] = []
+        for layer, image, factor, labels in self._found():
+            picture = self._where(layer, image, factor)
+            at: list[Cell] = [self.layers[layer], image, self.labels[image], factor + 1]
+            rows += [[*at, label, weight, picture] for label, weight in labels]
+        columns = ["layer", "image", "class", "factor", "label", "logits", "where"]
+        return {"labels": (columns, rows)}
+
+    def _found(self) -> Iterator[tuple[int, int, int, list[tuple[str, float]]]]:
+        """Layer, image, factor, and the factor's strongest labels with what it adds to their logits."""
+        weights, classes = self.top()
+        for layer, image, factor in product(*map(range, weights.shape[:3])):
+            pairs = zip(*(part[layer, image, factor].tolist() for part in (classes, weights)), strict=True)
+            yield layer, image, factor, [(self.class_names[j], weight) for j, weight in pairs if weight > 0]
+
+    def _where(self, layer: int, image: int, factor: int) -> Tensor:
+        """The image, dark where the factor does not push."""
+        maps = self.maps[layer, image]
+        return thumbnails(self.images[image, None], maps[None, factor] / maps.amax().clamp_min(1e-30))[0]
 
     def widgets(self) -> dict[str, str]:
-        columns, rows = self.tables()["labels"]
+        rows = [
+            [self.layers[layer], image, self.labels[image], factor + 1, ", ".join(f"{n} ({w:.3g})" for n, w in labels)]
+            for layer, image, factor, labels in self._found()
+        ]
+        columns = ["layer", "image", "class", "factor", "strongest labels (logits)"]
         return {"table": html_table(columns, rows, self.captions()["factors"])}
 
     def captions(self) -> dict[str, str]:

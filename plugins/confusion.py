@@ -19,10 +19,10 @@ from interp.confusion import (
 )
 from interp.draw import divergent, enlarge, grid, rgb
 from interp.draw.matrix import matrix, pixels, texts
-from interp.draw.table import html_table
+from interp.draw.table import html_table, thumbnails
 from interp.errors import UserError
 from interp.probe import Probe
-from interp.result import Result, longer_film
+from interp.result import Cell, Result, longer_film
 from plugins.base import Plugin
 
 BLOCKS = 64  # rows and columns of a frame of the film strip, at most
@@ -108,18 +108,20 @@ class ConfusionResult(Result):
         cells[empty] = 1.0
         return grid(cells, [f"{true} as {wrong}: {count}" for true, wrong, count, _ in self._rows()])
 
-    def _rows(self) -> list[list[str | float]]:
+    def _rows(self) -> list[list[Cell]]:
         shares, names = row_shares(self.counts), self.class_names
         return [[names[i], names[j], int(self.counts[i, j]), float(shares[i, j])] for i, j in self.pairs.tolist()]
 
-    def tables(self) -> dict[str, tuple[list[str], list[list[str | float]]]]:
+    def tables(self) -> dict[str, tuple[list[str], list[list[Cell]]]]:
         each = per_class(self.counts)
         worst_first = each.f1.nan_to_num(2).argsort(stable=True).tolist()
         measures = torch.stack([each.precision, each.recall, each.f1], dim=1).tolist()
-        rows: list[list[str | float]] = [[self.class_names[j], *measures[j], int(each.support[j])] for j in worst_first]
+        rows: list[list[Cell]] = [[self.class_names[j], *measures[j], int(each.support[j])] for j in worst_first]
+        most_confident = thumbnails(self.examples[:, 0]) if len(self.pairs) else ()
+        pairs = [[*row, picture] for row, picture in zip(self._rows(), most_confident, strict=True)]
         return {
             "classes": (["class", "precision", "recall", "F1", "images"], rows),
-            "pairs": (["true class", "predicted as", "images", "share of the true class"], self._rows()),
+            "pairs": (["true class", "predicted as", "images", "share of the true class", "example"], pairs),
         }
 
     def widgets(self) -> dict[str, str]:

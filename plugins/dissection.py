@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from interp.dissection import ConceptData, Dissection, change, concept_data, dissect_layers, evidence
 from interp.draw import grid
 from interp.draw.detectors import emergence, histogram, iou_matrix, masked
+from interp.draw.table import thumbnails
 from interp.errors import UserError
 from interp.layers import Layer, find_layer, spread_layers
 from interp.probe import Probe
-from interp.result import Result
+from interp.result import Cell, Result
 from plugins.base import Plugin
 
 COUNTED = ("concepts", "categories", "category", "thresholds", "intersection", "area", "support", "minimum")
@@ -39,6 +40,8 @@ class DissectionResult(Result):
     shown: Tensor  # (S,) int64, units with pictures
     images: Tensor  # (S, n, C, H, W) uint8, in which they peak highest
     masks: Tensor  # (S, n, H, W) bool, where they fire
+    peaks: Tensor  # (M, 3, 64, 64) uint8, images in which units peak highest, each once
+    peak: Tensor  # (U,) int64, index into peaks
     since: Tensor  # (U,) int64, look since which the unit has detected its concept, -1: no detector
     history: Tensor  # (E, Y, K) int64, detectors at each look, this one last
     changes: dict[str, float]  # detectors kept, lost and gained since the look before; empty at the first
@@ -91,15 +94,18 @@ class DissectionResult(Result):
         text = "Detectors of each concept in each network, of all layers together." + "".join(said)
         return {"compared": (histogram(counts, first.concepts, first.category, first.categories), text)}
 
-    def tables(self) -> dict[str, tuple[list[str], list[list[str | float]]]]:
+    def tables(self) -> dict[str, tuple[list[str], list[list[Cell]]]]:
         units, layer, number = self.units, *self._places()
         best, iou, since = units.best.tolist(), units.best_iou.tolist(), self.since.tolist()
-        rows: list[list[str | float]] = [
+        peaks, peak = self.peaks.unbind(), self.peak.tolist()
+        rows: list[list[Cell]] = [
             [self.layers[layer[u]], number[u], self.concepts[best[u]], self.categories[int(self.category[best[u]])],
-             iou[u], "yes" if since[u] >= 0 else "no", str(since[u]) if since[u] >= 0 else ""]
+             iou[u], "yes" if since[u] >= 0 else "no", str(since[u]) if since[u] >= 0 else "",
+             peaks[peak[u]]]
             for u in units.best_iou.argsort(descending=True, stable=True).tolist()
         ]  # fmt: skip
-        return {"units": (["layer", "unit", "best concept", "category", "IoU", "detector", "since look"], rows)}
+        columns = ["layer", "unit", "best concept", "category", "IoU", "detector", "since look", "peaks in"]
+        return {"units": (columns, rows)}
 
     def _places(self) -> tuple[list[int], list[int]]:
         """The layer of each unit, and its number there."""
@@ -216,12 +222,15 @@ class DissectionPlugin(Plugin):
         starts = [sum(sizes[:at]) for at in range(len(sizes))]
         shown = torch.cat([units + start for (units, *_), start in zip(sheets, starts, strict=True)])
         units = Dissection.together(each)
+        numbers, peak = torch.cat([tops[layer.name].images[:, 0] for layer in layers]).unique(return_inverse=True)
+        peaks = torch.cat([thumbnails(data.image(number)[None]) for number in numbers.tolist()])
         counts = torch.tensor([[every for every, _ in one.by_category().values()] for one in each])
         return DissectionResult(
             layers=tuple(self.layers), sizes=tuple(sizes), **{name: getattr(units, name) for name in COUNTED},
             chance=torch.stack([one.chance for one in each]), quantile=self.quantile, count=len(data), shown=shown,
             images=torch.cat([images for _, images, _ in sheets]), masks=torch.cat([fires for *_, fires in sheets]),
-            since=units.detectors.long() - 1, history=counts[None], changes={}, concepts_lost=(), concepts_gained=(),
+            peaks=peaks, peak=peak, since=units.detectors.long() - 1, history=counts[None], changes={},
+            concepts_lost=(), concepts_gained=(),
         )  # fmt: skip
 
     def _sheet(

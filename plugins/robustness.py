@@ -18,7 +18,7 @@ from interp.errors import UserError
 from interp.layers import Layer, find_layer, spread_layers
 from interp.perturbation import ATTACKS, Disturbed, disturbances
 from interp.probe import Probe
-from interp.result import Result
+from interp.result import Cell, Result
 from plugins.base import Plugin
 
 RADII = (1, 2, 4, 8)  # of attacks, in 255ths of the full scale
@@ -59,8 +59,8 @@ class RobustnessResult(Result):
     def _name(self, number: int) -> str:
         return f"{self.families[number]} {self.strengths[number]}" if number else "original"
 
-    def tables(self) -> dict[str, tuple[list[str], list[list[str | float]]]]:
-        rows: list[list[str | float]] = [
+    def tables(self) -> dict[str, tuple[list[str], list[list[Cell]]]]:
+        rows: list[list[Cell]] = [
             [layer, self._name(d), float(self.answers[d]), *map(int, row[:5]), *row[5:]]
             for y, layer in enumerate(self.layers)
             for d, row in enumerate(self.survival[:, y].tolist())

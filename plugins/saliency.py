@@ -15,7 +15,7 @@ from interp.draw import divergent, enlarge, grid, rgb
 from interp.draw.table import html_table
 from interp.errors import UserError, unknown
 from interp.probe import Probe
-from interp.result import Result, finite, longer_film
+from interp.result import Cell, Result, finite, longer_film
 from plugins.base import Plugin
 
 PANELS = ("source", "baseline", "saliency", "delta", "overlay")
@@ -91,10 +91,10 @@ class SaliencyResult(Result):
         film = {"film": f"{self.methods[0]} at earlier looks (0 is the first), each map on its own scale."}
         return {"panels": panels, "methods": methods.strip() + left, **(film if len(self.looks) > 1 else {})}
 
-    def tables(self) -> dict[str, tuple[list[str], list[list[str | float]]]]:
+    def tables(self) -> dict[str, tuple[list[str], list[list[Cell]]]]:
         if not self.checks:
             return {}
-        rows: list[list[str | float]] = [
+        rows: list[list[Cell]] = [
             [method, *(own.get(check, math.nan) for check in LIMITS)] for method, own in self.checks.items()
         ]
         return {"checks": (["method", *(check.replace("_", " ") for check in LIMITS)], rows)}

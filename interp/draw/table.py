@@ -1,7 +1,14 @@
-"""Tables as self-contained HTML."""
+"""Tables as self-contained HTML, and pictures for their cells."""
 
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from interp.draw.colour import rgb
+
+SIDE = 64  # pixels of a picture in a cell
 PAGE = """<!doctype html><meta charset="utf-8"><style>
 :root{color-scheme:light dark}body{font:14px/1.5 system-ui,sans-serif;margin:8px;color:CanvasText;background:Canvas}
 div{overflow:auto;max-height:70vh}table{border-collapse:collapse}caption{text-align:left;padding-bottom:8px}
@@ -15,7 +22,7 @@ td.number{text-align:right;font-variant-numeric:tabular-nums}
 """
 
 
-def html_table(columns: Sequence[str], rows: Sequence[Sequence[str | float]], caption: str = "") -> str:
+def html_table(columns: Sequence[str], rows: Sequence[Sequence[object]], caption: str = "") -> str:
     """A page with one table; whatever the cells hold is shown as text.
 
     >>> "<b>" in html_table(["name"], [["<b>"]])
@@ -25,3 +32,13 @@ def html_table(columns: Sequence[str], rows: Sequence[Sequence[str | float]], ca
 
     template = jinja2.Environment(autoescape=True).from_string(PAGE)
     return template.render(columns=columns, rows=rows, caption=caption)
+
+
+def thumbnails(images: Tensor, light: Tensor | None = None) -> Tensor:
+    """Images (B, C, H, W) in [0, 1] as pictures uint8 (B, 3, 64, 64), dark where `light` (B, h, w) in [0, 1] is 0."""
+    small = images.shape[2] <= SIDE and images.shape[3] <= SIDE
+    options = {"mode": "nearest-exact"} if small else {"mode": "bilinear", "antialias": True}
+    shown = interpolate(rgb(images).float(), size=(SIDE, SIDE), **options)
+    if light is not None:
+        shown = shown * (0.15 + 0.85 * interpolate(light[:, None].float(), size=(SIDE, SIDE), mode="nearest-exact"))
+    return (shown.clamp(0, 1) * 255).round().to(torch.uint8)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from interp.draw.table import thumbnails
 from interp.errors import UserError
 from interp.probe import Probe
 from plugins.class_attribution import ClassAttributionPlugin, mixed
@@ -39,6 +40,21 @@ def test_planted_factors_are_where_they_were_put_and_name_their_classes():
         assert classes[0, image, which, :2].tolist() == [3, 7] and classes[0, image, 1 - which, 0] == 40
         expected = 2 * float(probe.images[image, 0, :, :4].sum())
         assert float(weights[0, image, which, 0]) == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_table_has_a_row_a_label_and_the_place_of_its_factor():
+    net, probe = planted()
+    result = ClassAttributionPlugin(name="x").look(net, probe)
+    columns, rows = result.tables()["labels"]
+    found = {(row[1], row[4]): dict(zip(columns, row, strict=True)) for row in rows}
+    for image, label, half in ((0, "class 3", slice(32)), (1, "class 40", slice(32, 64))):
+        row = found[image, label]
+        assert row["layer"] == "0.1" and row["class"] == result.labels[image]
+        assert row["logits"] == pytest.approx(float(result.weights[0, image, row["factor"] - 1, int(label[6:])]))
+        dark = thumbnails(probe.images[image, None], torch.zeros(1, 1, 1))[0]
+        lit = row["where"].int() - dark.int()
+        assert lit[:, :, half].sum() > 0.99 * lit.sum() > 0
+    assert "class 3 (" in result.widgets()["table"] and len(rows) == sum(len(labels) for *_, labels in result._found())
 
 
 @pytest.mark.parametrize("classes", ["all", "top", "weighted"])

@@ -8,6 +8,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precisio
 from torch import nn
 
 from interp.confusion import Predictions, blocks, confused_pairs, examples, lumped, per_class
+from interp.draw.table import thumbnails
 from interp.errors import UserError
 from interp.probe import Probe
 from interp.result import FRAMES
@@ -63,7 +64,9 @@ def test_the_planted_mistake_comes_first_with_its_most_confident_images():
     assert torch.equal(result.examples[0], probe.images[by_confidence[:2]])
     assert torch.equal(result.examples[1, 0], probe.images[4]) and not result.examples[1, 1].any()
     assert result.scalars()["most_confused_share"] == 0.75
-    assert result.tables()["pairs"][1][0] == ["class 2", "class 1", 3, 0.75]
+    *row, example = result.tables()["pairs"][1][0]
+    assert row == ["class 2", "class 1", 3, 0.75]
+    assert torch.equal(example, thumbnails(probe.images[by_confidence[:1]])[0])
 
 
 def test_a_class_without_images_and_images_without_a_class():

@@ -8,6 +8,7 @@ from torch import nn
 
 from interp.dissection import Broden, Concepts, dissect
 from interp.dissection.concepts import TensorConcepts
+from interp.draw.table import thumbnails
 from interp.errors import UserError
 from interp.lit.data import ImageData
 from interp.lit.data.shapes import COLORS, shapes
@@ -71,6 +72,14 @@ def test_layers_are_dissected_as_one_by_one(planted, result):
     assert [named["colours", u] for u in range(6)] == list(COLORS) and named["three", 4] == list(COLORS)[4]
 
 
+def test_every_unit_stands_in_the_table_with_the_image_in_which_it_peaks(result):
+    columns, rows = result.tables()["units"]
+    shown = {(row[0], row[1]): row[columns.index("peaks in")] for row in rows}
+    assert len(shown) == 12 and len(result.peaks) <= 12
+    for at, unit in enumerate(result.shown[:4].tolist()):
+        assert torch.equal(shown["colours", unit], thumbnails(result.images[at, :1] / 255)[0])
+
+
 def test_pictures_show_the_images_in_which_a_unit_peaks_lit_where_it_fires(planted, result):
     net, probe = planted
     assert len(result.shown) == 4 + 3 and not set(result.shown.tolist()) & {7, 9, 11}  # the dead have none
@@ -107,7 +116,7 @@ def test_emergence_and_loss_over_the_looks(result):
     assert third.since[:8].tolist() == [-1, 0, 1, 0, 0, 0, -1, -1] and third.changes["lost"] == 2
     assert third.concepts_lost == ("red",) and "without a detector now: red" in third.captions()["emergence"]
     row = next(row for row in third.tables()["units"][1] if row[:2] == ["colours", 2])
-    assert row[2] == "yellow" and row[-1] == "1"
+    assert row[2] == "yellow" and row[6] == "1"
     standing = third._standing()
     assert sum(int(table.sum()) for table in standing.values()) == int(third.units.detectors.sum())
     assert standing["colours"][1, 0] == 1 and "emergence" in third.pictures()
