@@ -1,45 +1,45 @@
-"""Read back what W&B wrote offline: LevelDB's log format around protocol buffers (FACTS.md)."""
+"""What W&B received of the one run in a folder, read back from the run's own file."""
 
 import json
-import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-BLOCK, HEADER = 32 * 1024, 7
-FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+from interp.lit import wandb_file
 
 
-def chunks(data: bytes) -> Iterator[bytes]:
-    """The records of a log file; one may span several pieces."""
-    position, parts = HEADER, []  # W&B's own header has the size of a record's
-    while position + HEADER <= len(data):
-        if BLOCK - position % BLOCK < HEADER:  # too little room for a header: the block's rest is padding
-            position += BLOCK - position % BLOCK
-            continue
-        length, kind = struct.unpack("<HB", data[position + 4 : position + HEADER])
-        parts.append(data[position + HEADER : position + HEADER + length])
-        position += HEADER + length
-        if kind in (FULL, LAST):
-            yield b"".join(parts)
-            parts = []
-
-
-def records(run_folder: Path) -> Iterator[Any]:
-    """What the offline run under `run_folder`/wandb, the only one, wrote down."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    (path,) = run_folder.glob("wandb/offline-run-*/*.wandb")
-    return map(Record.FromString, chunks(path.read_bytes()))
+def only(run_folder: Path) -> Path:
+    (path,) = (path for path in wandb_file.files(run_folder) if path.parent.name.startswith("offline"))
+    return path
 
 
 def history(run_folder: Path) -> list[dict]:
     """Every row that was logged."""
-    rows = [record.history.item for record in records(run_folder) if record.HasField("history")]
-    return [{i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items} for items in rows]
+    return list(wandb_file.history(only(run_folder)))
+
+
+def records(run_folder: Path, kind: str) -> list[Any]:
+    """All records of one kind, such as `metric` or `artifact`."""
+    return [getattr(record, kind) for record in wandb_file.records(only(run_folder)) if record.HasField(kind)]
+
+
+def begin(run_folder: Path) -> Any:
+    """Group, job type, tags, project of the run."""
+    return records(run_folder, "run")[0]
 
 
 def group(run_folder: Path) -> tuple[str, str]:
     """The run's group and job type."""
-    run = next(record.run for record in records(run_folder) if record.HasField("run"))
-    return run.run_group, run.job_type
+    return begin(run_folder).run_group, begin(run_folder).job_type
+
+
+def config(run_folder: Path) -> dict[str, Any]:
+    """The configuration that was sent."""
+    updates = [item for record in records(run_folder, "config") for item in record.update]
+    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in updates}
+
+
+def table(run_folder: Path, row: dict, key: str) -> tuple[list[str], list[list]]:
+    """Columns and rows of the table that a row of the history holds under `key`."""
+    (path,) = run_folder.glob(f"wandb/*run-*/files/{row[f'{key}/path']}")
+    content = json.loads(path.read_text())
+    return content["columns"], content["data"]
