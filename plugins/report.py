@@ -53,7 +53,7 @@ def draw(run: Path, again: bool = False) -> int:
     drawn = 0
     for folder in sorted(run.glob("results/*/epoch=*")) if again else undrawn(run):
         try:
-            show(read_result(folder), folder, folder.parent.name, loggers=[], step=0)
+            show(read_result(folder), folder, folder.parent.name, loggers=[], epoch=0, step=0)
             drawn += 1
         except Exception as error:  # of one result, which may be anybody's code: the others are drawn
             log.warning("%s/%s is not drawn: %s: %s", folder.parent.name, folder.name, type(error).__name__, error)

@@ -3,15 +3,19 @@
 import logging
 import netrc
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 log = logging.getLogger(__name__)
+SECRET = re.compile(r"(?i)(api_?key|password|secret|token)$")
 
 
 class TensorBoard(TensorBoardLogger):
@@ -27,30 +31,70 @@ class TensorBoard(TensorBoardLogger):
             self.experiment.add_image(tag, np.asarray(image), step, dataformats="HWC")
 
 
-def wandb(save_dir: str, **options: Any) -> WandbLogger:
+class Wandb(WandbLogger):
+    """Lightning's W&B logger with the epoch as the axis of everything, and no secrets in the configuration it sends."""
+
+    artifacts: bool | None = None  # whether the run's files are kept as artifacts; None: when online
+
+    @property
+    def experiment(self) -> Any:
+        """The W&B run; it begins when it is first asked for."""
+        new, run = self._experiment is None, super().experiment
+        if new:  # over Lightning's own axis, the step of the optimizer
+            run.define_metric("*", step_metric="epoch", step_sync=True, overwrite=True)
+        return run
+
+    def log_hyperparams(self, params: Any) -> None:
+        """Log the configuration, a dictionary, with "(hidden)" for keys, passwords, secrets and tokens."""
+        super().log_hyperparams(without_secrets(params))
+
+
+def without_secrets(config: Any) -> Any:
+    """`config` with "(hidden)" in place of what keys such as `api_key` or `password` hold.
+
+    >>> without_secrets({"a": {"api_key": "0123", "b": 1}})
+    {'a': {'api_key': '(hidden)', 'b': 1}}
+    """
+    if not isinstance(config, dict):
+        return config
+    return {key: "(hidden)" if SECRET.search(str(key)) else without_secrets(value) for key, value in config.items()}
+
+
+def wandb(save_dir: str, artifacts: bool | None = None, job_type: str | None = None, **options: Any) -> Wandb:
     """A W&B logger that is online where there is a login (and `WANDB_MODE` does not say otherwise), else offline.
 
     Everything it writes lies in `save_dir`/wandb. Offline it makes no network attempt. A server that does not answer
-    within 20 seconds costs a warning, not the run. `options` go to `wandb.init`.
+    within 20 seconds costs a warning, not the run. `job_type` is that of the command unless given; `artifacts` is for
+    `interp.lit.artifacts`; `options` go to `wandb.init`.
     """
     _keep_inside(Path(save_dir) / "wandb")
+    options["job_type"] = job_type or command()
     mode = os.environ.get("WANDB_MODE", "online" if logged_in() else "offline")
-    logger = _logger(save_dir, mode, options)
+    logger = _logger(save_dir, mode, artifacts, options)
     if mode != "online":
         return logger
     try:
         _ = logger.experiment
     except Exception as error:
         log.warning("W&B cannot be reached (%s): this run is kept offline in %s/wandb", error, save_dir)
-        return _logger(save_dir, "offline", options)
+        return _logger(save_dir, "offline", artifacts, options)
     return logger
 
 
-def _logger(save_dir: str, mode: str, options: dict[str, Any]) -> WandbLogger:
+def _logger(save_dir: str, mode: str, artifacts: bool | None, options: dict[str, Any]) -> Wandb:
     # As an argument: W&B reads the environment once a process, and Lightning's `offline` writes to it.
-    logger = WandbLogger(save_dir=save_dir, mode=mode, **options)
+    logger = Wandb(save_dir=save_dir, mode=mode, **options)
+    logger.artifacts = artifacts
     logger._wandb_init.pop("anonymous", None)  # Lightning always passes it, and W&B warns that it has no effect
     return logger
+
+
+def command() -> str:
+    """What runs: train, analyze, or, for one job of a sweep of Hydra's or W&B's, sweep."""
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    if os.environ.get("WANDB_SWEEP_ID") or (hydra and hydra.mode == RunMode.MULTIRUN):
+        return "sweep"
+    return str(hydra.job.config_name) if hydra else "train"
 
 
 def logged_in() -> bool:

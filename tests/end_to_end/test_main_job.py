@@ -33,13 +33,13 @@ def test_results_of_every_epoch_are_whole(main_job):
 
 def test_wandb_holds_the_pictures_and_scalars_of_every_epoch(main_job):
     rows = history(main_job.run)
-    shown = [row for row in rows if "nmf/groups/filenames" in row]
+    shown = [row for row in rows if "nmf/groups_picture/path" in row]
     assert len(shown) == len(EPOCHS)
     for row, epoch in zip(shown, EPOCHS, strict=True):
-        picture = main_job.run.glob(f"wandb/offline-run-*/files/{row['nmf/groups/filenames'][0]}")
+        picture = main_job.run.glob(f"wandb/offline-run-*/files/{row['nmf/groups_picture/path']}")
         kept = main_job.run / "results" / "nmf" / f"epoch={epoch:04d}" / "groups.png"
         assert np.array_equal(np.asarray(Image.open(next(picture))), np.asarray(Image.open(kept)))
-        assert "neuron groups at block4" in row["nmf/groups/captions"][0]
+        assert "neuron groups at block4" in row["nmf/groups_picture/caption"]
     scalars = {row["epoch"]: row["nmf/relative_error"] for row in rows if "nmf/relative_error" in row}
     assert sorted(scalars) == list(EPOCHS)
     kept = json.loads((main_job.run / "results" / "nmf" / "epoch=0007" / "result.json").read_text())

@@ -95,7 +95,7 @@ class Explorable(Result):
 
 loggers = [TensorBoard(sys.argv[1], name="tensorboard", version=""), wandb(sys.argv[1], project="x")]
 loggers[1].log_metrics({"value": 3.0}, step=1)
-show(Explorable(), Path(sys.argv[1]) / "results", "nmf", loggers, step=7)
+show(Explorable(), Path(sys.argv[1]) / "results", "nmf", loggers, epoch=2, step=7)
 close_wandb()
 """
 
@@ -106,7 +106,7 @@ def test_wandb_receives_the_widget_as_it_is(nobody, tmp_path):
         env={**os.environ, "WANDB_MODE": "offline"},
     )  # fmt: skip
     assert done.returncode == 0 and "could not" not in done.stderr, done.stderr
-    (row,) = (row for row in history(tmp_path) if "nmf/explorer/path" in row)
-    assert row["trainer/global_step"] == 7 and row["nmf/explorer/_type"] == "html-file"
-    (sent,) = tmp_path.glob(f"wandb/offline-run-*/files/{row['nmf/explorer/path']}")
+    (row,) = (row for row in history(tmp_path) if "nmf/explorer_widget/path" in row)
+    assert row["trainer/global_step"] == 7 and row["nmf/explorer_widget/_type"] == "html-file"
+    (sent,) = tmp_path.glob(f"wandb/offline-run-*/files/{row['nmf/explorer_widget/path']}")
     assert sent.read_bytes() == (tmp_path / "results" / "explorer.html").read_bytes() == "<p>ä widget</p>".encode()

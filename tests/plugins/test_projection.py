@@ -173,7 +173,7 @@ def test_tensorboards_projector_receives_vectors_labels_and_images(digits, net, 
 
     result = ProjectionPlugin(name="p", method="pca", images=20).look(net, digits.probe)
     logger = TensorBoard(str(tmp_path), name="tensorboard", version="")
-    show(result, tmp_path / "results", "projection", [logger], step=7)
+    show(result, tmp_path / "results", "projection", [logger], epoch=1, step=7)
     logger.finalize("success")
     folder = tmp_path / "tensorboard" / "00007" / "projection"
     rows = [line.split("\t") for line in (folder / "metadata.tsv").read_text().splitlines()]

@@ -19,7 +19,7 @@ def run(tmp_path):
         folder = tmp_path / "results" / "sure" / f"epoch={epoch:04d}"
         result = Explorable(torch.linspace(0, 1, 9 + epoch))
         result.save(folder, plugin="sure", epoch=epoch, step=epoch)
-        show(result, folder, "sure", [], 0)
+        show(result, folder, "sure", [], epoch=0, step=0)
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "config.yaml").write_text("name: a run\nlogger: {report: {title: '${name}'}}\n")
     return tmp_path
