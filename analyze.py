@@ -31,6 +31,8 @@ def analyze(cfg: DictConfig) -> None:
     if len(networks) > 1:
         same_probe(networks)
     loggers = build.loggers(cfg)
+    for logger in loggers:
+        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
     try:
         study(cfg, networks, loggers)
         for logger in loggers:
