@@ -18,7 +18,9 @@ def analyze(cfg: DictConfig) -> None:
     check(cfg, "analyze")
     if not cfg.get("plugin"):
         raise UserError("no plugin to run: add one, such as +plugin=nmf")
-    from interp.lit import build
+    from pathlib import Path
+
+    from interp.lit import artifacts, build
     from interp.lit.checkpoint import named_checkpoints
     from interp.lit.console import calm
     from interp.lit.sinks import close_wandb
@@ -34,9 +36,12 @@ def analyze(cfg: DictConfig) -> None:
     for logger in loggers:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
     try:
+        for path in filter(None, paths.values()):
+            artifacts.use(loggers, path)
         study(cfg, networks, loggers)
         for logger in loggers:
             logger.finalize("success")
+        artifacts.keep(loggers, Path(cfg.output))
     finally:
         runs = close_wandb()
     log.info("Done: results and report in %s%s", cfg.output, f"; W&B: {runs}" if runs else "")

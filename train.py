@@ -48,9 +48,14 @@ def objectives(cfg: DictConfig, metrics: dict) -> float | tuple[float, ...] | No
 
 def fit_and_test(cfg: DictConfig, trainer, module, images, resume: str | None) -> dict:
     """Train, test the best checkpoint, end the W&B run; the last value of every metric."""
+    from pathlib import Path
+
+    from interp.lit import artifacts
     from interp.lit.sinks import close_wandb
 
     metrics: dict = {}
+    if resume:
+        artifacts.use(trainer.loggers, Path(resume))
     try:
         trainer.fit(module, datamodule=images, ckpt_path=resume)
         metrics |= trainer.callback_metrics
@@ -60,6 +65,7 @@ def fit_and_test(cfg: DictConfig, trainer, module, images, resume: str | None) -
             metrics |= trainer.callback_metrics
         return metrics
     finally:
+        artifacts.keep(trainer.loggers, Path(cfg.output))
         conclude(cfg, trainer, metrics, close_wandb())
 
 

@@ -37,6 +37,11 @@ class Wandb(WandbLogger):
     artifacts: bool | None = None  # whether the run's files are kept as artifacts; None: when online
 
     @property
+    def mode(self) -> str:
+        """Online, offline, disabled or shared."""
+        return str(self._wandb_init["mode"])
+
+    @property
     def experiment(self) -> Any:
         """The W&B run; it begins when it is first asked for."""
         new, run = self._experiment is None, super().experiment
