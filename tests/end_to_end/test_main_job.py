@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from interp.lit import artifacts
 from tests.end_to_end.conftest import command
-from tests.wandb_file import history
+from tests.wandb_file import begin, config, history, records
 
 EPOCHS = range(11)  # before training, and after each of ten epochs
 
@@ -64,11 +65,23 @@ def test_checkpoints_load_safely_and_hold_the_classes(main_job):
     assert checkpoint["epoch"] == 9
 
 
-def test_analysis_of_the_run_repeats_its_last_result(main_job):
-    done = command(
-        main_job.folder, f"checkpoint={main_job.run}/checkpoints/last.ckpt", "+plugin=nmf", script="analyze.py"
-    )
+def test_analysis_of_the_run_repeats_its_last_result_and_names_its_checkpoint(main_job, tmp_path, monkeypatch):
+    checkpoint = main_job.run / "checkpoints" / "last.ckpt"
+    sinks = ("logger=[report,wandb]", "logger.wandb.artifacts=true")
+    done = command(main_job.folder, f"checkpoint={checkpoint}", "+plugin=nmf", *sinks, script="analyze.py")
     (run,) = (main_job.folder / "outputs" / "analyze").iterdir()
     ours, theirs = (folder / "results" / "nmf" / "epoch=0010" for folder in (run, main_job.run))
     assert (ours / "result.safetensors").read_bytes() == (theirs / "result.safetensors").read_bytes()
     assert (run / "report.html").is_file() and "nmf/relative_error" in done.stdout
+    assert begin(run).job_type == "analyze" and list(begin(run).tags) == ["nmf"]
+    assert config(run)["checkpoint"] == str(checkpoint)
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path))
+    used, made = records(run, "artifact")
+    assert used.use_after_commit and not made.use_after_commit and (used.type, made.type) == ("model", "results")
+    assert (used.name, used.digest) == (
+        f"checkpoint-{begin(main_job.run).run_id}",
+        artifacts.checkpoint(checkpoint).digest,
+    )
+    assert {entry.path for entry in used.manifest.contents} == {"checkpoints/last.ckpt", ".hydra/config.yaml"}
+    kept = {path.relative_to(run).as_posix() for path in run.glob("results/**/*") if path.is_file()}
+    assert {entry.path for entry in made.manifest.contents} == kept | {"report.html", ".hydra/config.yaml"}

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from tests.conftest import identical
 from tests.end_to_end.conftest import ROOT, command
-from tests.wandb_file import group
+from tests.wandb_file import group, records
 
 QUICK = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "data.size=8", "output=sweep")
 
@@ -26,7 +26,7 @@ def weights(sweep: Path) -> list[dict]:
 
 
 def test_a_sweep_goes_on_after_failed_jobs_and_gathers_its_runs(tmp_path):
-    options = ["seed=1,2", "+plugin=nmf", "plugin.nmf.layer=blok1,block1", *QUICK]
+    options = ["seed=1,2", "+plugin=nmf", "plugin.nmf.layer=blok1,block1", "logger.wandb.artifacts=true", *QUICK]
     done = command(tmp_path, "-m", *options, check=False)
     assert done.returncode == 1 and "error: 2 of 4 jobs failed" in done.stderr, done.stdout + done.stderr
     assert "no layer 'blok1'" in done.stderr and "Traceback" not in done.stdout + done.stderr
@@ -34,8 +34,11 @@ def test_a_sweep_goes_on_after_failed_jobs_and_gathers_its_runs(tmp_path):
     assert [row["status"] for row in rows(sweep)] == ["failed", "finished", "failed", "finished"]
     assert "no layer 'blok1'" in rows(sweep)[0]["error"] and "no layer 'blok1'" in (sweep / "0/train.log").read_text()
     groups = {group(sweep / job) for job in "13"}
-    assert len(groups) == 1 and re.fullmatch(r"train-[\d_-]+", groups.pop()[0])
+    ((name, job_type),) = groups
+    assert re.fullmatch(r"train-[\d_-]+", name) and job_type == "sweep"
     for job in "13":
+        made = [(artifact.type, *artifact.aliases) for artifact in records(sweep / job, "artifact")]
+        assert made == [("model", "best", "latest"), ("model", "last", "latest"), ("results", "latest")]
         assert (sweep / job / "report.html").is_file() and (sweep / job / "results/nmf/epoch=0001/groups.png").is_file()
     assert not identical(*weights(sweep))
     page = (sweep / "sweep.html").read_text()

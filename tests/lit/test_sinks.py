@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from interp.lit import sinks
-from tests.wandb_file import history
+from tests.wandb_file import config, history, only, table
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,11 +82,18 @@ def test_tensorboard_receives_the_picture(tmp_path):
     assert event.step == 5 and event.width == 30 and event.height == 20
 
 
-WIDGET = """
+MEDIA = """
 import sys
 from pathlib import Path
+import torch
+from interp.lit.data import ImageData
+from interp.lit.data.shapes import shapes
+from interp.lit.models import small_cnn
 from interp.lit.sinks import TensorBoard, close_wandb, wandb
 from interp.result import Result
+from plugins.class_attribution import ClassAttributionPlugin
+from plugins.confusion import ConfusionPlugin
+from plugins.dissection import DissectionPlugin, DissectionResult
 from plugins.sinks import show
 
 class Explorable(Result):
@@ -94,19 +101,64 @@ class Explorable(Result):
         return {"explorer": "<p>\\u00e4 widget</p>"}
 
 loggers = [TensorBoard(sys.argv[1], name="tensorboard", version=""), wandb(sys.argv[1], project="x")]
+loggers[1].log_hyperparams({"seed": 1, "account": {"password": "hush", "user": "me"}})
 loggers[1].log_metrics({"value": 3.0}, step=1)
 show(Explorable(), Path(sys.argv[1]) / "results", "nmf", loggers, epoch=2, step=7)
+torch.manual_seed(0)
+data = ImageData(shapes, train=1, val=40, test=1, size=32)
+DissectionResult.pictures = Result.pictures  # charts take their time, and here it is the tables that count
+for made in (DissectionPlugin(name="dissection", layers=["block1", "block2"], shuffles=0, shown=1),
+             ClassAttributionPlugin(name="class_attribution"), ConfusionPlugin(name="confusion")):
+    result = made.look(small_cnn(data, widths=(8, 16)).eval(), data.probe)
+    show(result, Path(sys.argv[1]) / "results", made.name, loggers, epoch=3, step=9)
 close_wandb()
 """
 
 
-def test_wandb_receives_the_widget_as_it_is(nobody, tmp_path):
+@pytest.fixture(scope="module")
+def received(tmp_path_factory):
+    """The folder of an offline run that was sent a widget and the tables of three studies."""
+    folder = tmp_path_factory.mktemp("received")
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
     done = subprocess.run(
-        [sys.executable, "-c", WIDGET, str(tmp_path)], capture_output=True, text=True, cwd=ROOT, timeout=120,
-        env={**os.environ, "WANDB_MODE": "offline"},
+        [sys.executable, "-c", MEDIA, str(folder)], capture_output=True, text=True, cwd=ROOT, timeout=300,
+        env={**clean, "WANDB_MODE": "offline"},
     )  # fmt: skip
     assert done.returncode == 0 and "could not" not in done.stderr, done.stderr
-    (row,) = (row for row in history(tmp_path) if "nmf/explorer_widget/path" in row)
-    assert row["trainer/global_step"] == 7 and row["nmf/explorer_widget/_type"] == "html-file"
-    (sent,) = tmp_path.glob(f"wandb/offline-run-*/files/{row['nmf/explorer_widget/path']}")
-    assert sent.read_bytes() == (tmp_path / "results" / "explorer.html").read_bytes() == "<p>ä widget</p>".encode()
+    return folder
+
+
+def test_wandb_receives_the_widget_as_it_is(received):
+    (row,) = (row for row in history(received) if "nmf/explorer_widget/path" in row)
+    assert row["epoch"] == 2 and row["trainer/global_step"] == 7 and row["nmf/explorer_widget/_type"] == "html-file"
+    (sent,) = received.glob(f"wandb/offline-run-*/files/{row['nmf/explorer_widget/path']}")
+    assert sent.read_bytes() == (received / "results" / "explorer.html").read_bytes() == "<p>ä widget</p>".encode()
+
+
+def test_wandb_receives_no_secrets(received):
+    assert config(received)["account"] == {"password": "(hidden)", "user": "me"}
+    assert b"hush" not in only(received).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        ("dissection/units", "layer, unit, best concept, category, IoU, detector, since look, peaks in"),
+        ("class_attribution/labels", "layer, image, class, factor, label, logits, where"),
+        ("confusion/pairs", "true class, predicted as, images, share of the true class, example"),
+    ],
+)
+def test_wandb_receives_tables_with_numbers_to_sort_and_pictures_to_see(received, name, columns):
+    key = f"{name}_table"
+    (row,) = (row for row in history(received) if f"{key}/_type" in row)
+    assert row["epoch"] == 3 and row[f"{key}/_type"] == "table-file"
+    names, rows = table(received, row, key)
+    assert ", ".join(names) == columns and len(rows) == row[f"{key}/nrows"] > 0
+    assert len(rows) == 24 or not name.startswith("dissection")  # all units of both layers
+    for column, cells in zip(names, zip(*rows, strict=True), strict=True):
+        numbers = column in ("unit", "IoU", "image", "factor", "logits", "images", "share of the true class")
+        pictures = column in ("peaks in", "where", "example")
+        expected = int | float if numbers else dict if pictures else str
+        assert all(isinstance(cell, expected) for cell in cells), column
+        if pictures:
+            assert {(cell["_type"], cell["width"], cell["height"]) for cell in cells} == {("image-file", 64, 64)}
