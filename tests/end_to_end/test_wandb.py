@@ -4,6 +4,8 @@ import json
 import re
 from collections import defaultdict
 
+import pytest
+
 from interp.lit.wandb_file import kinds
 from tests.wandb_file import begin, config, history, only, records
 
@@ -51,3 +53,18 @@ def test_no_key_holds_two_kinds_of_values(main_job):
     told = kinds(only(main_job.run))
     assert told["nmf/groups"] == "scalar" and told["nmf/groups_picture"] == "image-file"
     assert {key: value for key, (value,) in found.items() if not key.startswith("_")} == told
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic V1 style:DeprecationWarning")
+def test_a_workspace_lays_out_what_the_run_logged(main_job, tmp_path, capsys):
+    pytest.importorskip("wandb_workspaces", reason="pip install 'epochscope[wandb]'")
+    from interp.lit.workspace import main
+
+    main(["me/epochscope", str(main_job.folder), "--report", "--json", str(tmp_path / "made.json")])
+    assert capsys.readouterr().out.strip() == str(tmp_path / "made.json")
+    workspace, report = json.loads((tmp_path / "made.json").read_text())
+    found = workspace["spec"]["section"]["panelBankConfig"]["sections"]
+    assert [part["name"] for part in found] == ["Training", "nmf", "Cost"]
+    media = [key for panel in found[1]["panels"] for key in panel["config"].get("mediaKeys", [])]
+    assert media == ["nmf/emergence_picture", "nmf/groups_picture", "nmf/explore_widget"]
+    assert report["project"] == {"name": "epochscope", "entityName": "me"} and report["displayName"] == "Epochscope"
