@@ -109,7 +109,7 @@ class ClassAttributionResult(Result):
     def _where(self, layer: int, image: int, factor: int) -> Tensor:
         """The image, dark where the factor does not push."""
         maps = self.maps[layer, image]
-        return thumbnails(self.images[image, None], maps[None, factor] / maps.amax().clamp_min(1e-30))[0]
+        return thumbnails(self.images[image, None], maps[None, factor] / maps[factor].amax().clamp_min(1e-30))[0]
 
     def widgets(self) -> dict[str, str]:
         rows = [

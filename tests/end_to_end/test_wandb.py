@@ -1,12 +1,16 @@
 """What W&B received of the README's first command, read back from the run's own file."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections import defaultdict
 
 import pytest
 
 from interp.lit.wandb_file import kinds
+from tests.end_to_end.conftest import ROOT
 from tests.wandb_file import begin, config, history, only, records
 
 EPOCHS = range(11)
@@ -53,6 +57,17 @@ def test_no_key_holds_two_kinds_of_values(main_job):
     told = kinds(only(main_job.run))
     assert told["nmf/groups"] == "scalar" and told["nmf/groups_picture"] == "image-file"
     assert {key: value for key, (value,) in found.items() if not key.startswith("_")} == told
+
+
+def test_the_documented_command_finds_the_offline_run(main_job):
+    pattern = "outputs/train/*/wandb/offline-run-*"
+    assert f"`wandb sync {pattern}`" in (ROOT / "docs" / "wandb.md").read_text()
+    paths = [path.relative_to(main_job.folder) for path in main_job.folder.glob(pattern)]
+    done = subprocess.run(
+        [sys.executable, "-m", "wandb", "sync", "--dry-run", *paths], capture_output=True, text=True, timeout=300,
+        cwd=main_job.folder, env={**os.environ, "WANDB_ERROR_REPORTING": "false"},
+    )  # fmt: skip
+    assert done.returncode == 0 and f"Would sync {len(paths)} run" in done.stderr and len(paths) == 1, done.stderr
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic V1 style:DeprecationWarning")
