@@ -57,9 +57,11 @@ class Wandb(WandbLogger):
 def without_secrets(config: Any) -> Any:
     """`config` with "(hidden)" in place of what keys such as `api_key` or `password` hold.
 
-    >>> without_secrets({"a": {"api_key": "0123", "b": 1}})
-    {'a': {'api_key': '(hidden)', 'b': 1}}
+    >>> without_secrets({"a": [{"api_key": "0123", "b": 1}]})
+    {'a': [{'api_key': '(hidden)', 'b': 1}]}
     """
+    if isinstance(config, list):
+        return [without_secrets(each) for each in config]
     if not isinstance(config, dict):
         return config
     return {key: "(hidden)" if SECRET.search(str(key)) else without_secrets(value) for key, value in config.items()}
