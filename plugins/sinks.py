@@ -13,7 +13,6 @@ from interp.files import replacing
 from interp.result import Cell, Result
 
 log = logging.getLogger(__name__)
-Medium = tuple[str, str, Callable[[], Any]]  # picture, widget or table; its name; what makes it
 
 
 def show(result: Result, folder: Path, name: str, loggers: list, *, epoch: int, step: int) -> None:
@@ -23,24 +22,12 @@ def show(result: Result, folder: Path, name: str, loggers: list, *, epoch: int, 
     other logger takes them. As W&B keeps one kind of value under a key, there it is `<name>/<picture>_picture`, and
     `_widget` and `_table`. Raises OSError where the folder cannot be written to.
     """
-    from torchvision.transforms.v2.functional import to_pil_image
-
-    images = {key: to_pil_image(picture) for key, picture in result.pictures().items()}
-    widgets, captions = result.widgets(), result.captions()
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            _to_wandb(_wandb_media(result, images, widgets), result, logger, name, epoch, step)
-        elif hasattr(logger, "log_image"):
-            _to_image_logger(images, captions, logger, name, step)
-        if isinstance(logger, TensorBoardLogger):
-            send = partial(result.to_tensorboard, logger.experiment, name, step)
-            _try(send, f"{type(logger).__name__} could not take what only it shows of {name}")
-    for key, image in images.items():
-        with replacing(folder / f"{key}.png") as path:
-            image.save(path, format="PNG")
-    for key, html in widgets.items():
-        with replacing(folder / f"{key}.html") as path:
-            path.write_text(html, encoding="utf-8")
+    to_wandb = partial(_to_wandb, [logger for logger in loggers if isinstance(logger, WandbLogger)], name, epoch, step)
+    _show_pictures(result, folder, name, loggers, step, to_wandb)
+    _show_widgets(result, folder, to_wandb)
+    for key, table in result.tables().items():
+        to_wandb(key, "table", partial(_wandb_table, *table))
+    _show_own(result, name, loggers, epoch, step)
 
 
 def print_tables(result: Result, name: str) -> None:
@@ -58,40 +45,76 @@ def print_tables(result: Result, name: str) -> None:
         get_console().print(shown)
 
 
-def _to_image_logger(images: dict[str, Any], captions: dict[str, str], logger: Any, name: str, step: int) -> None:
+def _show_pictures(
+    result: Result, folder: Path, name: str, loggers: list, step: int, to_wandb: Callable[..., None]
+) -> None:
+    from torchvision.transforms.v2.functional import to_pil_image
+
+    images = {key: to_pil_image(picture) for key, picture in result.pictures().items()}
+    captions = result.captions()
     for key, image in images.items():
-        caption = {"caption": [captions[key]]} if captions.get(key) else {}
-        send = partial(logger.log_image, key=f"{name}/{key}", images=[image], step=step, **caption)
-        _try(send, f"{type(logger).__name__} could not take the picture {name}/{key}")
+        to_wandb(key, "picture", partial(_wandb_image, image, captions.get(key)))
+    for logger in loggers:
+        if isinstance(logger, WandbLogger) or not hasattr(logger, "log_image"):
+            continue
+        for key, image in images.items():
+            caption = {"caption": [captions[key]]} if captions.get(key) else {}
+            send = partial(logger.log_image, key=f"{name}/{key}", images=[image], step=step, **caption)
+            _try(send, f"{type(logger).__name__} could not take the picture {name}/{key}")
+    for key, image in images.items():
+        with replacing(folder / f"{key}.png") as path:
+            image.save(path, format="PNG")
 
 
-def _to_wandb(media: list[Medium], result: Result, logger: WandbLogger, name: str, epoch: int, step: int) -> None:
-    """Log each on a row with the epoch, along which W&B's own slider moves, and what W&B alone can show."""
-
-    def send(key: str, make: Callable[[], Any]) -> None:
-        logger.log_metrics({f"{name}/{key}": make(), "epoch": epoch}, step=step)
-
-    def send_own() -> None:
-        for key, value in result.to_wandb().items():
-            send(key, partial(lambda value: value, value))
-
-    for kind, key, make in media:
-        _try(partial(send, f"{key}_{kind}", make), f"{type(logger).__name__} could not take the {kind} {name}/{key}")
-    _try(send_own, f"{type(logger).__name__} could not take what only it shows of {name}")
+def _show_widgets(result: Result, folder: Path, to_wandb: Callable[..., None]) -> None:
+    for key, html in result.widgets().items():
+        with replacing(folder / f"{key}.html") as path:
+            path.write_text(html, encoding="utf-8")
+        to_wandb(key, "widget", partial(_wandb_html, html))
 
 
-def _wandb_media(result: Result, images: dict[str, Any], widgets: dict[str, str]) -> list[Medium]:
-    """Pictures, widgets and tables, made when they are sent."""
+def _show_own(result: Result, name: str, loggers: list, epoch: int, step: int) -> None:
+    """What only one kind of logger shows."""
+    for logger in loggers:
+        complaint = f"{type(logger).__name__} could not take what only it shows of {name}"
+        if isinstance(logger, TensorBoardLogger):
+            _try(partial(_to_tensorboard, result, logger, name, step), complaint)
+        elif isinstance(logger, WandbLogger):
+            _try(partial(_own_to_wandb, result, logger, name, epoch, step), complaint)
+
+
+def _to_tensorboard(result: Result, logger: TensorBoardLogger, name: str, step: int) -> None:
+    result.to_tensorboard(logger.experiment, name, step)
+
+
+def _own_to_wandb(result: Result, logger: WandbLogger, name: str, epoch: int, step: int) -> None:
+    if own := result.to_wandb():
+        logger.log_metrics({**{f"{name}/{key}": value for key, value in own.items()}, "epoch": epoch}, step=step)
+
+
+def _to_wandb(
+    loggers: list[WandbLogger], name: str, epoch: int, step: int, key: str, kind: str, make: Callable[[], Any]
+) -> None:
+    """Log what `make` makes on a row with the epoch, along which W&B's own slider moves."""
+
+    def send(logger: WandbLogger) -> None:
+        logger.log_metrics({f"{name}/{key}_{kind}": make(), "epoch": epoch}, step=step)
+
+    for logger in loggers:
+        _try(partial(send, logger), f"{type(logger).__name__} could not take the {kind} {name}/{key}")
+
+
+def _wandb_image(image: Any, caption: str | None) -> Any:
     import wandb
 
-    captions = result.captions()
+    return wandb.Image(image, caption=caption)
+
+
+def _wandb_html(html: str) -> Any:
+    import wandb
+
     # Not injected: W&B would add a style sheet from its own server.
-    html = partial(wandb.Html, inject=False, data_is_not_path=True)
-    return [
-        *(("picture", key, partial(wandb.Image, image, caption=captions.get(key))) for key, image in images.items()),
-        *(("widget", key, partial(html, text)) for key, text in widgets.items()),
-        *(("table", key, partial(_wandb_table, *table)) for key, table in result.tables().items()),
-    ]
+    return wandb.Html(html, inject=False, data_is_not_path=True)
 
 
 def _wandb_table(columns: list[str], rows: list[list[Cell]]) -> Any:
