@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from interp.files import replacing
+from interp.policy import guarded
 from interp.result import Cell, Result
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def _show_pictures(
 def _show_widgets(result: Result, folder: Path, to_wandb: Callable[..., None]) -> None:
     for key, html in result.widgets().items():
         with replacing(folder / f"{key}.html") as path:
-            path.write_text(html, encoding="utf-8")
+            path.write_text(guarded(html), encoding="utf-8")
         to_wandb(key, "widget", partial(_wandb_html, html))
 
 

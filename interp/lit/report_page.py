@@ -1,7 +1,5 @@
 """The page of a run from the files in its folder alone: group what was read, fill report.html."""
 
-import base64
-import hashlib
 import math
 import re
 from collections.abc import Iterator
@@ -12,6 +10,7 @@ from typing import Any
 
 from interp.files import replacing
 from interp.lit.run_files import Points, Shot, json_object, read_figures, read_metrics, text
+from interp.policy import digest, scripts
 
 HERE = Path(__file__).parent
 STAGES = ("train", "val", "test")
@@ -73,15 +72,11 @@ def own_code(*more: str) -> tuple[str, str]:
 
 def content_policy(style: str, script: str, widgets: list[Shot], media: str = "data:") -> str:
     """The content policy: nothing from elsewhere, no script but the page's and its widgets' own, known by hash."""
-    inline = [code for shot in widgets for code in re.findall(r"(?is)<script.*?>(.*?)</script", text(shot.path, []))]
-    scripts = " ".join(map(_hash, dict.fromkeys([script, *inline])))
-    styles = "'unsafe-inline'" if widgets else _hash(style)  # widgets inherit the policy, and have styles in attributes
+    inline = [code for shot in widgets for code in scripts(text(shot.path, []))]
+    allowed = " ".join(map(digest, dict.fromkeys([script, *inline])))
+    styles = "'unsafe-inline'" if widgets else digest(style)  # widgets inherit it and have styles in attributes
     shown = f"img-src {media}; frame-src {media}; style-src {styles}"
-    return f"default-src 'none'; {shown}; script-src {scripts}; base-uri 'none'"
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+    return f"default-src 'none'; {shown}; script-src {allowed}; base-uri 'none'"
 
 
 def headline(metrics: dict[str, Points]) -> list[tuple[str, str, str]]:
