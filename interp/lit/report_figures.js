@@ -38,10 +38,12 @@ function size(image, shot, scale) {
 }
 
 // Beside the page lies a file; in it, a data block of the epoch's own in base64.
+const source = (index, shot) => shot.src ?? `data:image/png;base64,${content(`shot-${index}-${shot.epoch}`)}`;
+
 function paint(image, index, shot) {
   const name = document.querySelector(`[data-figure="${index}"] label`).textContent;
   image.alt = `${name}, ${named(shot.epoch)}`;
-  image.src = shot.src ?? `data:image/png;base64,${content(`shot-${index}-${shot.epoch}`)}`;
+  image.src = source(index, shot);
 }
 
 // A new frame each time: another address in the same one would be a step of the browser's back button.
@@ -60,9 +62,11 @@ function figure(shots, index) {
   const button = box.querySelector(".pin");
   const live = view(box.querySelector(".shot"), index);
   let [at, pinned] = [0, null];
+  const mark = film(box, index, shots, (to) => move(to));
   const move = player(box.querySelector(".bar"), shots.map((shot) => shot.epoch), (to) => {
     at = to;
     live.show(shots[at]);
+    mark(at);
   });
   live.node.querySelector(".zoom")?.addEventListener("click", () => alone(index, shots, () => at, move));
   const pin = (on) => {
@@ -70,9 +74,9 @@ function figure(shots, index) {
     pinned?.node.remove();
     views.splice(0, views.length, ...views.filter((each) => each !== pinned));
     pinned = null;
-    box.classList.toggle("compared", on);
+    box.classList.toggle("compared", on && shots.length > 1);
     set(button, { "aria-pressed": on });
-    if (on) pinned = kept(live, index, shots[at]);
+    if (on && shots.length > 1) pinned = kept(live, index, shots[at]);
   };
   button.addEventListener("click", () => pin(!pinned));
   move(shots.length - 1);

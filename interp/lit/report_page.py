@@ -17,7 +17,7 @@ STAGES = ("train", "val", "test")
 COST = ("failed", "seconds", "share_of_epoch")  # of a plugin: plotted last
 BEST = {"val/accuracy": max, "test/accuracy": max, "val/loss": min}  # what the head of the page shows, at its best
 # In this order in one script of the page; more may follow.
-SCRIPTS = ("report_player", "report_figures", "report_plots", "report_search", "report")
+SCRIPTS = ("report_player", "report_figures", "report_film", "report_plots", "report_search", "report")
 BESIDE = "'self' file:"  # sources of what lies in the folder of the page, which may be served or opened as a file
 # The page is made to be passed on; a key that stands in the configuration is not.
 SECRET = re.compile(r"(?im)^([ \t-]*[\w.-]*(?:api_?key|password|secret|token)[ \t]*:[ \t]*)\S.*$")

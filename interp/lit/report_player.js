@@ -25,6 +25,7 @@ function player(bar, epochs, show) {
   };
   const next = () => (current === epochs.length - 1 ? stop() : move(current + 1));
   slider.max = epochs.length - 1;
+  bar.classList.toggle("single", epochs.length < 2);
   button.disabled = slider.disabled = epochs.length < 2;
   slider.addEventListener("input", () => { stop(); move(Number(slider.value)); });
   button.addEventListener("click", () => {

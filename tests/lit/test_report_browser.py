@@ -1,5 +1,6 @@
 """The report in a browser: what is near is shown, epochs compared, found by name, enlarged, all of it by keyboard."""
 
+import base64
 import io
 
 import pytest
@@ -172,3 +173,26 @@ def test_beside_the_page_nothing_is_embedded(folder):
     text = (folder / "report.html").read_text()
     assert "base64" not in text.split("<script>")[0] and "results/saliency/epoch%3D0002/panels%205.png" in text
     assert "img-src &#39;self&#39; file:;" in text and "unsafe" not in text
+
+
+def test_a_film_strip_shows_all_epochs_and_leads_to_each(page, folder):
+    groups = shot(page, "nmf/groups")
+    strip, button = groups.locator(".film"), groups.get_by_role("button", name="Film strip of groups")
+    assert not strip.is_visible() and shot(page, "nmf/explorer").locator(".reel").count() == 0
+    button.press("Enter")
+    frames = groups.get_by_role("group", name="All epochs of groups").get_by_role("button")
+    assert frames.all_inner_texts() == ["before training", "epoch 1", "epoch 2", "epoch 3"]
+    page.wait_for_function("[...document.querySelectorAll('.film img')].every((each) => each.naturalWidth === 60)")
+    for epoch in range(4):
+        path = f"results/nmf/epoch%3D{epoch:04d}/groups.png"
+        inside = base64.b64encode((folder / path.replace("%3D", "=")).read_bytes()).decode()
+        assert frames.nth(epoch).locator("img").get_attribute("src") in (path, f"data:image/png;base64,{inside}")
+    frames.nth(1).click()
+    assert groups.locator("output").text_content() == "epoch 1"
+    page.keyboard.press("ArrowRight")
+    assert groups.locator("figcaption").text_content() == "groups of epoch 2"
+    assert frames.nth(2).evaluate("each => each === document.activeElement")
+    assert groups.locator("[aria-current=true]").all_inner_texts() == ["epoch 2"]
+    assert groups.locator(".film [tabindex='0']").count() == 1  # one stop of the Tab key, however many epochs
+    button.click()
+    assert not strip.is_visible() and button.get_attribute("aria-pressed") == "false"
