@@ -9,16 +9,16 @@ from torch.nn.functional import interpolate
 from interp.draw.colour import rgb
 
 SIDE = 64  # pixels of a picture in a cell
-PAGE = """<!doctype html><meta charset="utf-8"><style>
+PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Table</title><style>
 :root{color-scheme:light dark}body{font:14px/1.5 system-ui,sans-serif;margin:8px;color:CanvasText;background:Canvas}
 div{overflow:auto;max-height:70vh}table{border-collapse:collapse}caption{text-align:left;padding-bottom:8px}
 th{position:sticky;top:0;background:Canvas}th,td{text-align:left;padding:3px 12px 3px 0;border-bottom:1px solid #8884}
 td.number{text-align:right;font-variant-numeric:tabular-nums}
-</style><div tabindex="0"><table><caption>{{ caption }}</caption>
+</style></head><body><div tabindex="0" role="region" aria-label="Table"><table><caption>{{ caption }}</caption>
 <thead><tr>{% for name in columns %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead>
 <tbody>{% for row in rows %}<tr>{% for cell in row -%}
 <td{% if cell is number %} class="number"{% endif %}>{{ cell }}</td>{%- endfor %}</tr>
-{% endfor %}</tbody></table></div>
+{% endfor %}</tbody></table></div></body></html>
 """
 
 
