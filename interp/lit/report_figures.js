@@ -10,7 +10,8 @@ function view(node, index) {
     own.shot = shot;
     node.querySelector(".of").textContent = `${node.classList.contains("pinned") ? "Pinned: " : ""}${named(shot.epoch)}`;
     words.textContent = shot.caption;
-    words.nextElementSibling.replaceChildren(...shot.scalars.map(([name, value]) => {
+    node.querySelector(".numbers").hidden = shot.scalars.length === 0;
+    node.querySelector(".scalars").replaceChildren(...shot.scalars.map(([name, value]) => {
       const row = make("div");
       row.append(make("dt", name), make("dd", value));
       return row;
