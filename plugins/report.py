@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m plugins.report", description=__doc__)
     parser.add_argument("run_folder", type=Path, help="the folder in which results/ lies")
     parser.add_argument("--redraw", action="store_true", help="draw all pictures again, also those that are there")
-    told = "pictures inside the page or beside it (default: as in the run's configuration, else inside)"
+    told = "pictures inside the page or beside it (default: as in the run's configuration, else inside up to 25 MB)"
     parser.add_argument("--embed", action=argparse.BooleanOptionalAction, help=told)
     given = parser.parse_args(arguments)
     run = given.run_folder.absolute()
@@ -83,8 +83,9 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"no results/ in {run}: give the folder of one run (of a sweep: python -m interp.lit.sweep)")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     drawn = draw(run, given.redraw)
-    write(run, **settings(run) | ({} if given.embed is None else {"embed": given.embed}))
-    print(f"{drawn} results drawn; {run / 'report.html'}")
+    inside = write(run, **settings(run) | ({} if given.embed is None else {"embed": given.embed}))
+    where = "which can be passed on alone" if inside else "with its figures beside it in results/ (--embed: inside)"
+    print(f"{drawn} results drawn; {run / 'report.html'}, {where}")
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from interp.errors import UserError
 from interp.files import replacing
-from interp.lit.report_page import write
+from interp.lit.report_page import Embed, write
 
 SHARE = 0.05  # of the training time that writing pages may take
 
@@ -27,13 +28,16 @@ class Report(Logger):
     Everything on the page is read from the folder (results/, .hydra/), so a resumed run continues its report and a
     killed one keeps it. While training goes on the page is written at most every `every_n_seconds`, at the end
     always. With `embed` it holds the pictures and can be passed on alone; without, it shows those in results/, which
-    opens at once however many there are. What cannot be written is reported once and never stops the training.
+    opens at once however many there are; "auto" takes the first way up to 25 MB. What cannot be written is reported
+    once and never stops the training. Raises UserError for another `embed`.
     """
 
     def __init__(
-        self, save_dir: str | Path, title: str = "", every_n_seconds: float = 10.0, embed: bool = True
+        self, save_dir: str | Path, title: str = "", every_n_seconds: float = 10.0, embed: Embed = "auto"
     ) -> None:
         super().__init__()
+        if embed not in (True, False, "auto"):
+            raise UserError(f"logger.report.embed={embed}: choose true, false or auto")
         self.embed = embed
         self._folder, self.title, self.every_n_seconds = Path(save_dir), title, every_n_seconds
         self._next_page, self._environment_written, self._complained = -math.inf, False, False

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 from time import strftime
-from typing import Any
+from typing import Any, Literal
 
 from interp.files import replacing
 from interp.lit.run_files import Points, Shot, json_object, read_figures, read_metrics, text
@@ -16,6 +16,8 @@ HERE = Path(__file__).parent
 STAGES = ("train", "val", "test")
 COST = ("failed", "seconds", "share_of_epoch")  # of a plugin: plotted last
 BEST = {"val/accuracy": max, "test/accuracy": max, "val/loss": min}  # what the head of the page shows, at its best
+LARGEST = 25_000_000  # bytes of files that a page holds unasked: it opens in well under a second, and can be mailed
+Embed = bool | Literal["auto"]
 # In this order in one script of the page; more may follow.
 SCRIPTS = ("report_player", "report_figures", "report_film", "report_plots", "report_search", "report")
 BESIDE = "'self' file:"  # sources of what lies in the folder of the page, which may be served or opened as a file
@@ -28,13 +30,23 @@ def render(run_folder: Path, title: str = "", status: str = "") -> str:
     return "".join(parts(run_folder, title, status))
 
 
-def write(run_folder: Path, title: str = "", status: str = "", embed: bool = True) -> None:
-    """Write the page into the run's folder, showing files beside it unless they are to `embed`.
+def write(run_folder: Path, title: str = "", status: str = "", embed: Embed = "auto") -> bool:
+    """Write the page into the run's folder, with the figures inside it or showing the files beside it.
 
-    Raises OSError; an earlier page is then left as it was.
+    "auto": inside up to `LARGEST` bytes of files. Whether they are inside is returned. Raises OSError; an earlier page
+    is then left as it was.
     """
+    if embed == "auto":
+        embed = size(run_folder) <= LARGEST
     with replacing(run_folder / "report.html") as path, path.open("w", encoding="utf-8", errors="replace") as file:
         file.writelines(parts(run_folder, title, status, embed))
+    return embed
+
+
+def size(run_folder: Path) -> int:
+    """Bytes of a run's pictures and widgets."""
+    drawn = Path(run_folder).glob("results/*/epoch=*/[!.]*")
+    return sum(path.stat().st_size for path in drawn if path.suffix in (".png", ".html"))
 
 
 def parts(run_folder: Path, title: str = "", status: str = "", embed: bool = True) -> Iterator[str]:
@@ -51,7 +63,8 @@ def parts(run_folder: Path, title: str = "", status: str = "", embed: bool = Tru
         figures=figures, plugins=plugins, plots=plots(metrics), notes=notes, style=style, script=script,
         config=SECRET.sub(r"\1(hidden)", text(run / ".hydra" / "config.yaml", notes)),
         environment=json_object(run / "results" / "environment.json", notes) | {"folder": str(run)},
-        beside=None if embed else run, policy=content_policy(style, script, widgets, "data:" if embed else BESIDE),
+        beside=None if embed else run, megabytes=f"{size(run) / 1e6:.3g} MB",
+        policy=content_policy(style, script, widgets, "data:" if embed else BESIDE),
     )  # fmt: skip
 
 

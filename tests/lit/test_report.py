@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from interp.errors import UserError
 from interp.lit.report import Report
-from interp.lit.report_page import plots, render
+from interp.lit.report_page import plots, render, size, write
 from interp.lit.run_files import read_metrics
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -251,3 +252,15 @@ def test_in_a_browser_sliders_move_figures_and_the_console_is_silent(run, tmp_pa
     pictures = [tmp_path / "results" / name for name in ("nmf/epoch=0006/groups.png", "saliency/epoch=0006/panels.png")]
     assert [base64.b64decode(source) for _, _, source in images] == [picture.read_bytes() for picture in pictures]
     assert [(alt, width) for alt, width, _ in images] == [("groups, epoch 6", "480"), ("panels, epoch 6", "640")]
+
+
+def test_the_figures_lie_inside_the_page_up_to_a_size_and_the_page_says_where(run, tmp_path, monkeypatch):
+    assert write(tmp_path) and "lie inside this page" in (page := (tmp_path / "report.html").read_text())
+    assert 'id="shot-0-1"' in page
+    monkeypatch.setattr("interp.lit.report_page.LARGEST", size(tmp_path) - 1)
+    assert not write(tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "lie beside this page, in results/" in page and 'id="shot-0-1"' not in page
+    assert write(tmp_path, embed=True)
+    with pytest.raises(UserError, match="embed=atuo: choose true, false or auto"):
+        Report(tmp_path, embed="atuo")
