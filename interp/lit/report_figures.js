@@ -43,7 +43,7 @@ const source = (index, shot) => shot.src ?? `data:image/png;base64,${content(`sh
 
 function paint(image, index, shot) {
   const name = document.querySelector(`[data-figure="${index}"] label`).textContent;
-  image.alt = `${name}, ${named(shot.epoch)}`;
+  image.alt = [name, shot.of, named(shot.epoch)].filter(Boolean).join(", "); // `of`: the job, on the page of a sweep
   image.src = source(index, shot);
 }
 

@@ -2,7 +2,7 @@
 function search(box) {
   const [input, output] = ["input", "output"].map((tag) => box.querySelector(tag));
   const items = [...document.querySelectorAll("[data-name]")];
-  const groups = document.querySelectorAll("main section, main .group");
+  const groups = [...document.querySelectorAll("main section, main .group")].filter((each) => each.querySelector("[data-name]"));
   const filter = () => {
     const words = input.value.toLowerCase().split(/\s+/);
     for (const item of items) item.hidden = !words.every((word) => item.dataset.name.toLowerCase().includes(word));

@@ -116,21 +116,45 @@ function scatter(svg) {
   }
 }
 
-function beside({ name, epochs, jobs }, index) {
-  const box = document.querySelector(`[data-beside="${index}"]`);
-  const cells = new Map([...box.querySelectorAll("[data-job]")].map((each) => [Number(each.dataset.job), each]));
-  player(box.querySelector(".bar"), epochs, (at) => {
-    for (const { job, shots } of jobs) { // a job that was not looked at in this epoch keeps its last look before
-      const [epoch, path, width, height, caption] = shots.findLast((shot) => shot[0] <= epochs[at]) ?? shots[0];
-      const [link, image] = ["a", "img"].map((tag) => cells.get(job).querySelector(tag));
-      const larger = width < 240 ? Math.floor(360 / width) : 1; // whole pixels, enlarged
-      image.classList.toggle("pixels", larger > 1);
-      set(image, { width: width * larger, height: height * larger, alt: `${name} of ${about.jobs[job].name}, ${named(epoch)}` });
-      if (image.getAttribute("src") !== path) set(image, { src: path });
-      set(link, { href: path });
-      cells.get(job).querySelector(".caption").textContent = caption;
-    }
-  })(epochs.length - 1);
+const looked = (job) => ([epoch, src, width, height, caption]) =>
+  ({ epoch, src, size: [width, height], caption, of: about.jobs[job].name });
+
+// A job's place in the row of a figure; returns what shows its last look up to an epoch.
+function cell(box, index, { job, shots }, move) {
+  const [own, known] = [box.querySelector(`[data-job="${job}"]`), shots.map(looked(job))];
+  const [image, link] = ["img", "a"].map((tag) => own.querySelector(tag));
+  let [at, filled] = [0, null];
+  own.querySelector(".zoom")?.addEventListener("click", () => alone(index, known, () => at, (to) => move(known[to].epoch)));
+  return (epoch, near) => {
+    at = Math.max(0, known.findLastIndex((shot) => shot.epoch <= epoch));
+    const shot = known[at];
+    own.querySelector(".caption").textContent = shot.caption;
+    if (filled === shot || (link && !near)) return; // frames are loaded as they come near the window
+    filled = shot;
+    if (!link) { size(image, shot, shot.size[0] < 240 ? Math.floor(360 / shot.size[0]) : 1); paint(image, index, shot); return; }
+    link.href = shot.src;
+    embed(own.querySelector("iframe"), index, shot);
+  };
+}
+
+// Returns what moves a figure to its last epoch up to the one given.
+function beside({ epochs, jobs }, index) {
+  const box = document.querySelector(`[data-figure="${index}"]`);
+  const to = (epoch) => move(Math.max(0, epochs.findLastIndex((each) => each <= epoch)));
+  const cells = jobs.map((own) => cell(box, index, own, to));
+  let [now, near] = [epochs.at(-1), false];
+  const show = () => cells.forEach((each) => each(now, near));
+  const move = player(box.querySelector(".bar"), epochs, (at) => { now = epochs[at]; show(); });
+  new IntersectionObserver((entries) => { near = entries.at(-1).isIntersecting; show(); }, { rootMargin: "50% 0%" }).observe(box);
+  to(now);
+  return to;
+}
+
+function together(moves) {
+  const epochs = [...new Set(about.figures.flatMap((each) => each.epochs))].sort((a, b) => a - b);
+  const bar = document.querySelector("#all .bar");
+  bar.hidden = epochs.length < 2;
+  if (!bar.hidden) player(bar, epochs, (at) => moves.forEach((move) => move(epochs[at])))(epochs.length - 1);
 }
 
 heads.forEach((head) => head.querySelector("button").addEventListener("click", () => sort(head)));
@@ -146,4 +170,4 @@ document.getElementById("choose").addEventListener("change", ({ target }) => {
 });
 parallel();
 if (document.getElementById("scatter")) scatter(document.getElementById("scatter"));
-about.figures.forEach(beside);
+if (rows.length) together(about.figures.map(beside));

@@ -104,10 +104,10 @@ def found(folder: Path) -> dict[str, Any]:
         {
             "plugin": figure.plugin,
             "name": figure.name,
+            "widget": figure.widget,
             "shots": [[s.epoch, s.path.relative_to(folder).as_posix(), *s.size, s.caption] for s in figure.shots],
         }
         for figure in read_figures(folder, notes, metrics)
-        if not figure.widget
     ]
     metrics |= read_metrics(folder / "results" / "metrics.jsonl", notes)
     scalars = {name: list(points.values())[-1] for name, points in sorted(metrics.items()) if points}

@@ -59,7 +59,8 @@ def _addressed(figure: dict[str, Any], folder: str) -> dict[str, Any]:
     shots = [
         (int(epoch), quote(f"{folder}/{path}"), int(w), int(h), str(c)) for epoch, path, w, h, c in figure["shots"]
     ]
-    return {"plugin": str(figure["plugin"]), "name": str(figure["name"]), "shots": shots}
+    widget = figure.get("widget") is True
+    return {"plugin": str(figure["plugin"]), "name": str(figure["name"]), "widget": widget, "shots": shots}
 
 
 def cell(text: Any) -> Cell:
@@ -132,10 +133,11 @@ def _strict(value: Cell) -> Cell:
 
 def by_figure(jobs: list[Job]) -> dict[str, list[dict[str, Any]]]:
     """Per plugin its figures, each with the shots of every job that has it and all epochs at which any has."""
-    groups: dict[str, dict[str, dict[str, Any]]] = {}
+    groups: dict[str, dict[tuple[str, bool], dict[str, Any]]] = {}
     for index, job in enumerate(jobs):
         for own in job.figures:
-            figure = groups.setdefault(own["plugin"], {}).setdefault(own["name"], {"name": own["name"], "jobs": []})
+            known = {key: own[key] for key in ("name", "widget")}
+            figure = groups.setdefault(own["plugin"], {}).setdefault((*known.values(),), {**known, "jobs": []})
             figure["jobs"].append({"job": index, "shots": own["shots"]})
     for figure in (figure for group in groups.values() for figure in group.values()):
         figure["epochs"] = sorted({shot[0] for own in figure["jobs"] for shot in own["shots"]})

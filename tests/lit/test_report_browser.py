@@ -81,7 +81,7 @@ def test_a_slider_shows_its_epoch_and_all_figures_follow_the_first_one(page, fol
     assert groups.locator("output").text_content() == "before training"
     explorer = shot(page, "nmf/explorer").locator("iframe")
     explorer.content_frame.get_by_text("widget of epoch 0").wait_for()
-    page.wait_for_function("document.querySelector('iframe').style.height === '152px'")
+    page.wait_for_function("() => document.querySelector('iframe').style.height === '152px'")
     move(page, "explorer", 2)
     explorer.content_frame.get_by_text("widget of epoch 2 after epoch 0").wait_for()  # its state goes with it
     assert page.evaluate("history.length") == 2  # the empty tab and this page: back leads away, not to another epoch
@@ -182,7 +182,9 @@ def test_a_film_strip_shows_all_epochs_and_leads_to_each(page, folder):
     button.press("Enter")
     frames = groups.get_by_role("group", name="All epochs of groups").get_by_role("button")
     assert frames.all_inner_texts() == ["before training", "epoch 1", "epoch 2", "epoch 3"]
-    page.wait_for_function("[...document.querySelectorAll('.film img')].every((each) => each.naturalWidth === 60)")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.film img')].every((each) => each.naturalWidth === 60)"
+    )
     for epoch in range(4):
         path = f"results/nmf/epoch%3D{epoch:04d}/groups.png"
         inside = base64.b64encode((folder / path.replace("%3D", "=")).read_bytes()).decode()

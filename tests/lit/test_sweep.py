@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,8 @@ def job(
     assert read_job(folder, sweep).status == "running"
     if error is None:
         for epoch in (0, 1):
-            figure(folder, epoch=epoch, caption=f"job {number} at epoch {epoch}", size=(60 + number, 40))
+            target = figure(folder, epoch=epoch, caption=f"job {number} at epoch {epoch}", size=(60 + number, 40))
+            (target / "explorer.html").write_text(f"<p>widget of job {number} at epoch {epoch}</p>")
         Report(folder).log_metrics({"val/accuracy": objective, **scalars, "epoch": 1}, step=9)
         Report(folder, title="one").finalize("success")
     done = JobReturn(status=JobStatus.FAILED if error else JobStatus.COMPLETED)
@@ -148,9 +150,75 @@ def test_only_optimised_objectives_have_a_front(tmp_path):
     assert jobs("maximize", "maximize") == [0, 1] and jobs("maximize", "minimize") == [0] and jobs("", "") == []
 
 
+@pytest.fixture(scope="module")
+def browser():
+    sync = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'epochscope[test]'")
+    with sync.sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+@pytest.fixture
+def page(browser, sweep):
+    """The page of the four jobs, which must not complain of anything."""
+    lost(sweep / "3")
+    write(sweep)
+    page, heard = browser.new_page(viewport={"width": 1400, "height": 900}), []
+    page.on("console", lambda message: heard.append(message.text))
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.goto((sweep / "sweep.html").as_uri())
+    yield page
+    page.close()
+    assert heard == []
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
+def test_widgets_stand_side_by_side_and_all_figures_follow_one_slider(page):
+    def said(job: int, epoch: int):
+        frame = page.locator(f"figure[data-name='nmf/explorer'] [data-job='{job}'] iframe")
+        frame.content_frame.get_by_text(f"widget of job {job} at epoch {epoch}").wait_for()
+
+    page.locator("figure[data-name='nmf/explorer']").scroll_into_view_if_needed()
+    said(0, 1)
+    said(1, 1)
+    page.get_by_role("slider", name="All figures").press("Home")
+    said(0, 0)
+    said(1, 0)
+    link = page.get_by_role("link", name="Open alone explorer of job 1")
+    assert link.get_attribute("href") == "1/results/nmf/epoch%3D0000/explorer.html"
+    assert page.evaluate("history.length") == 2
+    assert [box["y"] for box in (each.bounding_box() for each in page.locator("iframe").all())].count(
+        page.locator("iframe").first.bounding_box()["y"]
+    ) == 2
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
+def test_a_search_leaves_jobs_and_figures_that_hold_every_word(page):
+    page.keyboard.press("/")
+    page.keyboard.type("failed blok1")
+    assert [text.split()[1] for text in page.locator("tbody th:visible").all_inner_texts()] == ["2"]
+    assert page.locator("figure:visible").count() == 0 and page.get_by_role("heading", name="Parallel").is_visible()
+    page.get_by_role("searchbox").fill("seed=1")
+    assert [text.split()[1] for text in page.locator("tbody th:visible").all_inner_texts()] == ["1"]
+    page.get_by_role("searchbox").fill("groups")
+    assert page.locator("figure:visible").count() == 1 and not page.get_by_role("table").is_visible()
+    page.keyboard.press("Escape")
+    assert page.locator("tbody tr:visible").count() == 4 and page.locator("figure:visible").count() == 2
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
+def test_a_picture_of_a_job_alone_goes_through_its_epochs_by_keyboard(page):
+    page.get_by_role("button", name="Full size: groups of job 1").press("Enter")
+    dialog = page.get_by_role("dialog", name="groups, job 1, epoch 1")
+    assert dialog.locator("p").text_content() == "job 1 at epoch 1"
+    page.keyboard.press("ArrowLeft")
+    page.get_by_role("dialog", name="groups, job 1, before training").wait_for()
+    page.keyboard.press("Escape")
+    assert "job 0 at epoch 0" in page.locator(".caption").all_inner_texts()  # the other jobs went there, too
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_in_a_browser_it_sorts_by_keyboard_and_the_console_is_silent(sweep, scheme):
+def test_in_a_browser_it_sorts_by_keyboard_and_the_console_is_silent(sweep, browser, scheme):
     for path in (sweep / "0", sweep / "1"):
         about = json.loads((path / "job.json").read_text())
         about["objectives"]["nmf/relative_error"] = [about["scalars"]["nmf/relative_error"], "minimize"]
@@ -158,10 +226,8 @@ def test_in_a_browser_it_sorts_by_keyboard_and_the_console_is_silent(sweep, sche
         keep(path, **about)
     lost(sweep / "3")
     write(sweep)
-    sync = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'epochscope[test]'")
     heard: list[str] = []
-    with sync.sync_playwright() as playwright:
-        page = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]).new_page(color_scheme=scheme)
+    with closing(browser.new_page(color_scheme=scheme)) as page:
         page.on("console", lambda message: heard.append(message.text))
         page.on("pageerror", lambda error: heard.append(str(error)))
         page.on("request", lambda asked: heard.append(asked.url) if not asked.url.startswith("file:") else None)
@@ -171,7 +237,7 @@ def test_in_a_browser_it_sorts_by_keyboard_and_the_console_is_silent(sweep, sche
         head.focus()
         page.keyboard.press("Enter")
         assert rows() == ["1", "0", "2", "3"] and page.locator("[aria-sort=ascending]").count() == 1
-        assert page.locator(".beside b").all_inner_texts() == ["job 1", "job 0"]
+        assert page.locator("[data-name='nmf/groups'] b").all_inner_texts() == ["job 1", "job 0"]
         page.keyboard.press("Enter")
         assert rows() == ["0", "1", "2", "3"]  # what is missing stays last
         assert page.locator("#lines .job").count() == 4 and page.locator("#scatter .job circle").count() == 2
@@ -179,13 +245,16 @@ def test_in_a_browser_it_sorts_by_keyboard_and_the_console_is_silent(sweep, sche
         page.locator("#choose summary").click()
         page.get_by_role("checkbox", name="seconds").check()
         assert page.locator("#lines .axis").count() == axes + 1
-        slider = page.get_by_role("slider")
+        slider = page.get_by_role("slider", name="groups")
         slider.focus()
         page.keyboard.press("ArrowLeft")
         shown = page.locator(".beside img").evaluate_all("images => images.map((each) => each.getAttribute('src'))")
         assert shown == [f"{number}/results/nmf/epoch%3D0000/groups.png" for number in (0, 1)]
         assert "job 1 at epoch 0" in page.locator(".caption").all_inner_texts()
-        page.wait_for_function("[...document.images].every((each) => each.complete && each.naturalWidth > 0)")
+        assert page.get_by_role("slider", name="explorer").input_value() == "1"
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.beside img')].every((each) => each.complete && each.naturalWidth > 0)"
+        )
         page.locator("tbody a").first.focus()
         assert page.locator("#lines .job.lit").count() == 1
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == (
