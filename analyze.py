@@ -73,17 +73,22 @@ class Network:
 
 
 def with_run(cfg: DictConfig, run) -> DictConfig:
-    """`cfg` with the data and model of the run that the checkpoint belongs to; what the user chose wins."""
+    """`cfg` with the data and model of the run that the checkpoint belongs to; what the user chose wins.
+
+    Raises UserError where the run's configuration, which may be a stranger's, names what could do harm.
+    """
     if run is None:
         return cfg
     from hydra.core.hydra_config import HydraConfig
 
-    own = OmegaConf.load(run / ".hydra" / "config.yaml")
+    from interp.lit import foreign
+
     overrides = [o.lstrip("+") for o in HydraConfig.get().overrides.task]
+    groups = [group for group in ("data", "model") if not any(o.startswith(f"{group}=") for o in overrides)]
+    keys = [o.partition("=")[0] for o in overrides]
+    own = foreign.settings(run / ".hydra" / "config.yaml", groups, given=keys, trust=cfg.trust)
     cfg = cfg.copy()
-    for group in ("data", "model"):
-        if any(o.startswith(f"{group}=") for o in overrides):
-            continue
+    for group in groups:
         given = OmegaConf.from_dotlist([o for o in overrides if o.startswith(f"{group}.")])
         cfg[group] = OmegaConf.merge(own[group], given.get(group, {}))
     return cfg

@@ -24,6 +24,11 @@ def replacing(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+def inside(path: Path, folder: Path) -> bool:
+    """Whether `path` lies in `folder` when links are followed: a stranger's may lead to your files."""
+    return path.resolve().is_relative_to(folder.resolve())
+
+
 def flush(path: Path) -> None:
     """Wait until the file's bytes are on the disk."""
     with path.open("rb") as file:

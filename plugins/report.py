@@ -3,12 +3,13 @@
 import argparse
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from interp.comparison import SideBySide
 from interp.errors import UserError
+from interp.lit.foreign import plain, read_yaml, result_class
 from interp.lit.report_page import write
 from interp.result import Result
 from plugins.sinks import show
@@ -16,24 +17,20 @@ from plugins.sinks import show
 log = logging.getLogger(__name__)
 
 
-def read_result(folder: Path) -> Result:
+def read_result(folder: Path, trust: Collection[str] = ()) -> Result:
     """The result kept in results/<plugin>/epoch=NNNN, of the class that its result.json names, which is imported.
 
-    Raises UserError where no class is named, ImportError where there is none of that name, OSError and ValueError
-    where files are missing or damaged.
+    Raises UserError where no class is named, or one that is neither ours nor in a module of `trust`, OSError,
+    ValueError and KeyError where files are missing or damaged.
     """
-    from hydra.utils import get_class
-
     about = json.loads((folder / "result.json").read_text())
     if names := about.get("networks"):
-        own = {name: max(folder.parents[1].glob(f"{folder.parent.name}.{name}/epoch=*")) for name in names}
-        return SideBySide({name: read_result(path) for name, path in own.items()})
+        beside = {path.parent.name: path for path in sorted(folder.parents[1].glob("*/epoch=*"))}  # of each the last
+        own = {name: beside[f"{folder.parent.name}.{name}"] for name in names}
+        return SideBySide({name: read_result(path, trust) for name, path in own.items()})
     if "class" not in about:
         raise UserError(f"{folder}/result.json names no class: it was written by an earlier version; run analyze.py")
-    found = get_class(about["class"])
-    if not issubclass(found, Result):
-        raise UserError(f"{about['class']} in {folder}/result.json is no interp.result.Result")
-    return found.load(folder)
+    return result_class(about["class"], trust).load(folder)
 
 
 def undrawn(run: Path) -> Iterator[Path]:
@@ -48,12 +45,12 @@ def undrawn(run: Path) -> Iterator[Path]:
             yield path.parent
 
 
-def draw(run: Path, again: bool = False) -> int:
+def draw(run: Path, again: bool = False, trust: Collection[str] = ()) -> int:
     """Draw what is missing, or `again` everything; how many results were drawn. What cannot be is reported."""
     drawn = 0
     for folder in sorted(run.glob("results/*/epoch=*")) if again else undrawn(run):
         try:
-            show(read_result(folder), folder, folder.parent.name, loggers=[], epoch=0, step=0)
+            show(read_result(folder, trust), folder, folder.parent.name, loggers=[], epoch=0, step=0)
             drawn += 1
         except Exception as error:  # of one result, which may be anybody's code: the others are drawn
             log.warning("%s/%s is not drawn: %s: %s", folder.parent.name, folder.name, type(error).__name__, error)
@@ -62,11 +59,9 @@ def draw(run: Path, again: bool = False) -> int:
 
 def settings(run: Path) -> dict[str, Any]:
     """What the run's configuration says of its page."""
-    from omegaconf import OmegaConf
-
     path = run / ".hydra" / "config.yaml"
-    config = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
-    found = {key: OmegaConf.select(config, f"logger.report.{key}") for key in ("title", "embed")}
+    config = read_yaml(path) if path.is_file() else None
+    found = {key: plain(config, f"logger.report.{key}") for key in ("title", "embed")}
     return {key: value for key, value in found.items() if value is not None}
 
 
@@ -77,12 +72,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--redraw", action="store_true", help="draw all pictures again, also those that are there")
     told = "pictures inside the page or beside it (default: as in the run's configuration, else inside up to 25 MB)"
     parser.add_argument("--embed", action=argparse.BooleanOptionalAction, help=told)
+    trusted = "module with result classes of your own, which is imported; may be given several times"
+    parser.add_argument("--trust", action="append", default=[], metavar="MODULE", help=trusted)
     given = parser.parse_args(arguments)
     run = given.run_folder.absolute()
     if not (run / "results").is_dir():
         parser.error(f"no results/ in {run}: give the folder of one run (of a sweep: python -m interp.lit.sweep)")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    drawn = draw(run, given.redraw)
+    drawn = draw(run, given.redraw, given.trust)
     inside = write(run, **settings(run) | ({} if given.embed is None else {"embed": given.embed}))
     where = "which can be passed on alone" if inside else "with its figures beside it in results/ (--embed: inside)"
     print(f"{drawn} results drawn; {run / 'report.html'}, {where}")

@@ -114,6 +114,8 @@ def find_checkpoint(path: Any, names: tuple[str, ...]) -> Path:
     """
     if not isinstance(path, str):
         raise UserError(f"checkpoint={path}: give a checkpoint file or a run folder")
+    if "://" in path:
+        raise UserError(f"checkpoint={path}: addresses are not read; download the file if you know who made it")
     given = Path(path).expanduser().absolute()
     if given.is_dir():
         found = [given / "checkpoints" / name for name in names if (given / "checkpoints" / name).is_file()]
@@ -167,7 +169,8 @@ def carry_over(checkpoint: Path, epoch: int, target: Path) -> None:
         return
 
     def later(folder: str, names: list[str]) -> list[str]:
-        return [n for n in names if n.startswith("epoch=") and int(n.removeprefix("epoch=")) > epoch]
+        links = [n for n in names if (Path(folder) / n).is_symlink()]  # the copy would hold what they lead to
+        return links + [n for n in names if n.startswith("epoch=") and _number(n) > epoch]
 
     if (source / "results").is_dir():
         shutil.copytree(source / "results", target / "results", ignore=later, dirs_exist_ok=True)
@@ -176,6 +179,11 @@ def carry_over(checkpoint: Path, epoch: int, target: Path) -> None:
         with replacing(target / "checkpoints" / best.name) as path:
             shutil.copyfile(best, path)
     log.warning("resuming %s; its results are carried over", source)
+
+
+def _number(name: str) -> float:
+    number = name.removeprefix("epoch=")
+    return int(number) if number.isdecimal() else float("inf")
 
 
 def _drop_later_rows(metrics: Path, epoch: int) -> None:

@@ -61,8 +61,8 @@ def parts(run_folder: Path, title: str = "", status: str = "", embed: bool = Tru
     return template("report.html").generate(
         title=title or run.name, status=status, date=strftime("%Y-%m-%d %H:%M"), headline=headline(metrics),
         figures=figures, plugins=plugins, plots=plots(metrics), notes=notes, style=style, script=script,
-        config=SECRET.sub(r"\1(hidden)", text(run / ".hydra" / "config.yaml", notes)),
-        environment=json_object(run / "results" / "environment.json", notes) | {"folder": str(run)},
+        config=SECRET.sub(r"\1(hidden)", text(run / ".hydra" / "config.yaml", notes, run)),
+        environment=json_object(run / "results" / "environment.json", notes, run) | {"folder": str(run)},
         beside=None if embed else run, megabytes=f"{size(run) / 1e6:.3g} MB",
         policy=content_policy(style, script, widgets, "data:" if embed else BESIDE),
     )  # fmt: skip
@@ -85,7 +85,7 @@ def own_code(*more: str) -> tuple[str, str]:
 
 def content_policy(style: str, script: str, widgets: list[Shot], media: str = "data:") -> str:
     """The content policy: nothing from elsewhere, no script but the page's and its widgets' own, known by hash."""
-    inline = [code for shot in widgets for code in scripts(text(shot.path, []))]
+    inline = [code for shot in widgets for code in scripts(text(shot.path, [], shot.path.parent))]
     allowed = " ".join(map(digest, dict.fromkeys([script, *inline])))
     styles = "'unsafe-inline'" if widgets else digest(style)  # widgets inherit it and have styles in attributes
     shown = f"img-src {media}; frame-src {media}; style-src {styles}"

@@ -4,13 +4,18 @@ import base64
 import json
 import math
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from interp.files import inside
+
 DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SyntaxError)
+LARGEST = 80_000_000  # pixels of a picture, below where Pillow warns
+LINK = "is a link that leads out of the run's folder, and is not read"
 Points = dict[tuple[float | None, float | None], float]  # (step, epoch) -> value, in the order of writing
 
 
@@ -50,19 +55,21 @@ class Figure:
         return known
 
 
-def text(path: Path, notes: list[str]) -> str:
-    """What the file holds; nothing where there is none."""
+def text(path: Path, notes: list[str], run: Path) -> str:
+    """What the file holds; nothing where there is none, or where it is a link that leads out of the run's folder."""
     try:
+        if not inside(path, run):
+            raise OSError(0, LINK)
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         notes += [] if isinstance(error, FileNotFoundError) else [f"{path.name} cannot be read: {error.strerror}"]
         return ""
 
 
-def json_object(path: Path, notes: list[str]) -> dict[str, Any]:
+def json_object(path: Path, notes: list[str], run: Path) -> dict[str, Any]:
     """What a JSON file holds; nothing where there is none or it is no object."""
     try:
-        return dict(json.loads(text(path, notes) or "{}", parse_int=float).items())
+        return dict(json.loads(text(path, notes, run) or "{}", parse_int=float).items())
     except DAMAGED as error:
         notes.append(f"{'/'.join(path.parts[-3:])} is damaged ({type(error).__name__})")
         return {}
@@ -73,31 +80,38 @@ def read_figures(run: Path, notes: list[str], metrics: dict[str, Points]) -> lis
     figures: dict[tuple[str, bool, str], Figure] = {}
     folders = ((re.fullmatch(r"epoch=(\d{1,9})", path.name), path) for path in run.glob("results/*/epoch=*"))
     for epoch, folder in sorted((int(match[1]), path) for match, path in folders if match):
-        for shot in _shots(folder, epoch, notes, metrics):
+        for shot in _shots(run, folder, epoch, notes, metrics):
             key = folder.parent.name, shot.path.suffix == ".html", shot.path.stem
             figures.setdefault(key, Figure(key[0], key[2], widget=key[1])).shots.append(shot)
     return [figures[key] for key in sorted(figures)]
 
 
-def _shots(folder: Path, epoch: int, notes: list[str], metrics: dict[str, Points]) -> Iterator[Shot]:
-    about, plugin = json_object(folder / "result.json", notes), folder.parent.name
+def _shots(run: Path, folder: Path, epoch: int, notes: list[str], metrics: dict[str, Points]) -> Iterator[Shot]:
+    about, plugin = json_object(folder / "result.json", notes, run), folder.parent.name
     scalars, captions = (dict(v) if isinstance(v := about.get(k), dict) else {} for k in ("scalars", "captions"))
     scalars = {name: value for name, value in scalars.items() if isinstance(value, float)}
     _keep(metrics, {f"{plugin}/{name}": value for name, value in scalars.items()}, about.get("step"), epoch)
     shown = [(name, f"{value:.4g}") for name, value in scalars.items()]
     for path in sorted(folder.glob("[!.]*.png")) + sorted(folder.glob("[!.]*.html")):
         try:
+            if not inside(path, run):
+                raise ValueError(LINK)
             yield Shot(epoch, path, _size(path), str(captions.get(path.stem, "")), shown)
         except DAMAGED as error:
-            notes.append(f"{'/'.join(path.parts[-3:])} is damaged ({type(error).__name__})")
+            why = LINK if str(error) == LINK else f"is damaged ({type(error).__name__})"
+            notes.append(f"{'/'.join(path.parts[-3:])} {why}")
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """Pixels across and down; raises OSError or SyntaxError where the PNG is not whole."""
+    """Pixels across and down; raises OSError, SyntaxError or ValueError where the PNG is not whole or far too large."""
     if path.suffix == ".html":
         return 0, 0
     from PIL import Image
 
+    with path.open("rb") as file:
+        size = struct.unpack(">II", file.read(24)[16:].ljust(8, b"\0"))
+    if math.prod(size) > LARGEST:  # asked before it is opened, since Pillow but warns of images up to twice that
+        raise ValueError(f"{size[0]} x {size[1]} pixels")
     with Image.open(path, formats=("PNG",)) as image:
         image.verify()
         return image.size
@@ -106,7 +120,7 @@ def _size(path: Path) -> tuple[int, int]:
 def read_metrics(path: Path, notes: list[str]) -> dict[str, Points]:
     """Each metric's values in the order of writing; of a step written twice, as after a resume, the last."""
     metrics: dict[str, Points] = {}
-    for number, line in enumerate(text(path, notes).splitlines(), start=1):
+    for number, line in enumerate(text(path, notes, path.parents[1]).splitlines(), start=1):
         try:
             row = json.loads(line, parse_int=float)
             _keep(metrics, row["metrics"], row["step"], row["epoch"])

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from interp.errors import UserError
 from interp.files import replacing
+from interp.lit.foreign import read_yaml
 from interp.lit.run_files import read_figures, read_metrics
 from interp.lit.sweep_page import Job, fixed, front, parts, read_job
 
@@ -112,7 +113,7 @@ def found(folder: Path) -> dict[str, Any]:
     metrics |= read_metrics(folder / "results" / "metrics.jsonl", notes)
     scalars = {name: list(points.values())[-1] for name, points in sorted(metrics.items()) if points}
     overrides = folder / ".hydra" / "overrides.yaml"
-    given = OmegaConf.to_object(OmegaConf.load(overrides)) if overrides.is_file() else []
+    given = OmegaConf.to_container(read_yaml(overrides)) if overrides.is_file() else []
     pairs = [str(override).partition("=") for override in given] if isinstance(given, list) else []
     shown = {name: value if abs(value) < float("inf") else str(value) for name, value in scalars.items()}
     return {"parameters": {key.lstrip("+~"): value for key, _, value in pairs}, "scalars": shown, "figures": figures}

@@ -76,8 +76,8 @@ def test_networks_side_by_side_are_read_from_each_ones_results(tmp_path):
     ("name", "said"),
     [
         (None, "names no class"),
-        ("pathlib.Path", "pathlib.Path in .* is no interp.result.Result"),
-        ("nowhere.Study", "Error loading 'nowhere.Study'"),
+        ("pathlib.Path", "pathlib.Path is no interp.result.Result"),
+        ("nowhere.Study", "nowhere.Study, which is not ours: if you know it, give --trust nowhere"),
     ],
 )
 def test_what_cannot_be_drawn_is_named_and_the_page_is_written(run, caplog, name, said):

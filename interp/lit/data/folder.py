@@ -12,6 +12,8 @@ from torchvision.transforms import v2
 from interp.errors import UserError
 from interp.lit.data.images import Splits
 
+LARGEST = 80_000_000  # pixels of an image, below where Pillow warns: a small file can hold a picture that fills memory
+
 
 class ImageFiles(Dataset):
     """Image files with class indices, decoded when asked for: resized and cropped to `size`, RGB."""
@@ -28,10 +30,13 @@ class ImageFiles(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         from PIL import Image
 
+        bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
         try:
             with Image.open(self.files[index]) as image:
+                if image.width * image.height > LARGEST:
+                    raise ValueError(f"{image.width} x {image.height} pixels, more than {LARGEST:,}")
                 return self.transform(image.convert("RGB")).as_subclass(Tensor), int(self.targets[index])
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError, SyntaxError, *bombs) as error:
             raise UserError(f"cannot read the image {self.files[index]}: {error}; repair or remove it") from error
 
 
