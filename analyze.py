@@ -23,6 +23,7 @@ def analyze(cfg: DictConfig) -> None:
     from interp.lit import artifacts, build
     from interp.lit.checkpoint import named_checkpoints
     from interp.lit.console import calm
+    from interp.lit.secrets import hidden
     from interp.lit.sinks import close_wandb
 
     calm()
@@ -34,7 +35,7 @@ def analyze(cfg: DictConfig) -> None:
         same_probe(networks)
     loggers = build.loggers(cfg)
     for logger in loggers:
-        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
+        logger.log_hyperparams(hidden(OmegaConf.to_container(cfg, resolve=True)))
     try:
         for path in filter(None, paths.values()):
             artifacts.use(loggers, path)

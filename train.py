@@ -85,11 +85,13 @@ def resume_from(cfg: DictConfig, module) -> str | None:
 
 
 def record(cfg: DictConfig, trainer) -> None:
-    """Give every logger the whole configuration."""
+    """Give every logger the whole configuration, its secrets hidden."""
     from omegaconf import OmegaConf
 
+    from interp.lit.secrets import hidden
+
     for logger in trainer.loggers:
-        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
+        logger.log_hyperparams(hidden(OmegaConf.to_container(cfg, resolve=True)))
 
 
 def conclude(cfg: DictConfig, trainer, metrics: dict, runs: str | None) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 from interp.comparison import SideBySide
 from interp.errors import UserError
+from interp.files import inside
 from interp.lit.foreign import plain, read_yaml, result_class
 from interp.lit.report_page import write
+from interp.lit.run_files import LINK
 from interp.result import Result
 from plugins.sinks import show
 
@@ -50,6 +52,8 @@ def draw(run: Path, again: bool = False, trust: Collection[str] = ()) -> int:
     drawn = 0
     for folder in sorted(run.glob("results/*/epoch=*")) if again else undrawn(run):
         try:
+            if not all(inside(folder / f"result.{kind}", run) for kind in ("json", "safetensors")):
+                raise UserError(LINK)
             show(read_result(folder, trust), folder, folder.parent.name, loggers=[], epoch=0, step=0)
             drawn += 1
         except Exception as error:  # of one result, which may be anybody's code: the others are drawn

@@ -63,15 +63,21 @@ def _show_pictures(
             send = partial(logger.log_image, key=f"{name}/{key}", images=[image], step=step, **caption)
             _try(send, f"{type(logger).__name__} could not take the picture {name}/{key}")
     for key, image in images.items():
-        with replacing(folder / f"{key}.png") as path:
+        with replacing(folder / f"{_file_name(key)}.png") as path:
             image.save(path, format="PNG")
 
 
 def _show_widgets(result: Result, folder: Path, to_wandb: Callable[..., None]) -> None:
     for key, html in result.widgets().items():
-        with replacing(folder / f"{key}.html") as path:
+        with replacing(folder / f"{_file_name(key)}.html") as path:
             path.write_text(guarded(html), encoding="utf-8")
         to_wandb(key, "widget", partial(_wandb_html, html))
+
+
+def _file_name(key: str) -> str:
+    if key != Path(key).name or key.startswith("."):
+        raise ValueError(f"{key!r} is no name of a picture or widget: it would be a file elsewhere")
+    return key
 
 
 def _show_own(result: Result, name: str, loggers: list, epoch: int, step: int) -> None:

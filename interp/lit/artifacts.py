@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 
 from interp.lit.checkpoint import run_folder
-from interp.lit.report_page import SECRET
+from interp.lit.secrets import hide
 from interp.lit.sinks import Wandb
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def identity(folder: Path) -> str:
 def _add_configuration(artifact: Any, folder: Path | None) -> None:
     if folder and (path := folder / ".hydra" / "config.yaml").is_file():
         with artifact.new_file(".hydra/config.yaml", encoding="utf-8") as file:
-            file.write(SECRET.sub(r"\1(hidden)", path.read_text(encoding="utf-8")))
+            file.write(hide(path.read_text(encoding="utf-8")))
 
 
 def _safe(name: str) -> str:

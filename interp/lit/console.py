@@ -7,6 +7,8 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichModelSummary, RichProgressBar
 
+from interp.lit.secrets import InLogs
+
 # Warnings that are Lightning's own affair, or about a choice that the harness makes on purpose.
 EXPECTED = (
     ".*LeafSpec.*",
@@ -17,7 +19,9 @@ EXPECTED = (
 
 
 def calm() -> None:
-    """Leave Lightning's messages to the root logger, once, from warnings upwards."""
+    """Leave Lightning's messages to the root logger, once, from warnings upwards; hide secrets in what is logged."""
+    for handler in logging.root.handlers:
+        handler.addFilter(InLogs())
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True

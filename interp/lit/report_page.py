@@ -1,7 +1,6 @@
 """The page of a run from the files in its folder alone: group what was read, fill report.html."""
 
 import math
-import re
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, Literal
 
 from interp.files import replacing
 from interp.lit.run_files import Points, Shot, json_object, read_figures, read_metrics, text
+from interp.lit.secrets import hide
 from interp.policy import digest, scripts
 
 HERE = Path(__file__).parent
@@ -21,8 +21,6 @@ Embed = bool | Literal["auto"]
 # In this order in one script of the page; more may follow.
 SCRIPTS = ("report_player", "report_figures", "report_film", "report_plots", "report_search", "report")
 BESIDE = "'self' file:"  # sources of what lies in the folder of the page, which may be served or opened as a file
-# The page is made to be passed on; a key that stands in the configuration is not.
-SECRET = re.compile(r"(?im)^([ \t-]*[\w.-]*(?:api_?key|password|secret|token)[ \t]*:[ \t]*)\S.*$")
 
 
 def render(run_folder: Path, title: str = "", status: str = "") -> str:
@@ -61,7 +59,7 @@ def parts(run_folder: Path, title: str = "", status: str = "", embed: bool = Tru
     return template("report.html").generate(
         title=title or run.name, status=status, date=strftime("%Y-%m-%d %H:%M"), headline=headline(metrics),
         figures=figures, plugins=plugins, plots=plots(metrics), notes=notes, style=style, script=script,
-        config=SECRET.sub(r"\1(hidden)", text(run / ".hydra" / "config.yaml", notes, run)),
+        config=hide(text(run / ".hydra" / "config.yaml", notes, run)),
         environment=json_object(run / "results" / "environment.json", notes, run) | {"folder": str(run)},
         beside=None if embed else run, megabytes=f"{size(run) / 1e6:.3g} MB",
         policy=content_policy(style, script, widgets, "data:" if embed else BESIDE),

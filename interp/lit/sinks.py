@@ -3,7 +3,6 @@
 import logging
 import netrc
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from hydra.types import RunMode
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from interp.lit.secrets import hidden, hidden_arguments
+
 log = logging.getLogger(__name__)
-SECRET = re.compile(r"(?i)(api_?key|password|secret|token)$")
 
 
 class TensorBoard(TensorBoardLogger):
@@ -32,7 +32,7 @@ class TensorBoard(TensorBoardLogger):
 
 
 class Wandb(WandbLogger):
-    """Lightning's W&B logger with the epoch as the axis of everything, and no secrets in the configuration it sends."""
+    """Lightning's W&B logger with the epoch as the axis of everything, and no secrets in what it sends."""
 
     artifacts: bool | None = None  # whether the run's files are kept as artifacts; None: when online
 
@@ -44,27 +44,16 @@ class Wandb(WandbLogger):
     @property
     def experiment(self) -> Any:
         """The W&B run; it begins when it is first asked for."""
-        new, run = self._experiment is None, super().experiment
+        new = self._experiment is None
+        with hidden_arguments():
+            run = super().experiment
         if new:  # over Lightning's own axis, the step of the optimizer
             run.define_metric("*", step_metric="epoch", step_sync=True, overwrite=True)
         return run
 
     def log_hyperparams(self, params: Any) -> None:
-        """Log the configuration, a dictionary, with "(hidden)" for keys, passwords, secrets and tokens."""
-        super().log_hyperparams(without_secrets(params))
-
-
-def without_secrets(config: Any) -> Any:
-    """`config` with "(hidden)" in place of what keys such as `api_key` or `password` hold.
-
-    >>> without_secrets({"a": [{"api_key": "0123", "b": 1}]})
-    {'a': [{'api_key': '(hidden)', 'b': 1}]}
-    """
-    if isinstance(config, list):
-        return [without_secrets(each) for each in config]
-    if not isinstance(config, dict):
-        return config
-    return {key: "(hidden)" if SECRET.search(str(key)) else without_secrets(value) for key, value in config.items()}
+        """Log the configuration, a dictionary, its secrets hidden."""
+        super().log_hyperparams(hidden(params))
 
 
 def wandb(save_dir: str, artifacts: bool | None = None, job_type: str | None = None, **options: Any) -> Wandb:

@@ -21,6 +21,7 @@ from interp.errors import UserError
 from interp.files import replacing
 from interp.lit.foreign import read_yaml
 from interp.lit.run_files import read_figures, read_metrics
+from interp.lit.secrets import hide, hide_in_files
 from interp.lit.sweep_page import Job, fixed, front, parts, read_job
 
 log = logging.getLogger(__name__)
@@ -48,8 +49,11 @@ class Gather(Callback):
             launcher._target_ = ON_THEIR_OWN.get(launcher._target_.removeprefix("hydra_plugins."), launcher._target_)
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
-        """Note that the job runs: what stays so has been killed."""
+        """Hide secrets in what Hydra wrote down; note that the job runs: what stays so has been killed."""
+        folder = Path(config.hydra.runtime.output_dir)
+        hide_in_files(*sorted((folder / str(config.hydra.get("output_subdir"))).glob("*.yaml")))
         if config.hydra.mode == RunMode.MULTIRUN:
+            hide_in_files(Path(config.hydra.sweep.dir) / "multirun.yaml")
             self._began = time.time()
             keep(Path(config.hydra.runtime.output_dir), number=config.hydra.job.num, status="running")
 
@@ -140,9 +144,9 @@ def _message(error: Any) -> str:
     """Say in the job's log and on the terminal what went wrong; the same in one line or a few."""
     if isinstance(error, UserError):
         log.error("%s", error)
-        return str(error)
+        return hide(str(error))
     log.error("%s", "".join(traceback.format_exception(error)))
-    return f"{type(error).__name__}: {error}"
+    return hide(f"{type(error).__name__}: {error}")
 
 
 def _objectives(config: DictConfig, values: Any) -> dict[str, list]:
