@@ -169,11 +169,12 @@ class Plugin(Callback):
 
     def continued(self, result: Result, history: Path, epoch: int) -> Result:
         """`result` following the last one before `epoch` that is kept in the folder `history`, if there is one."""
-        earlier = [path for path in sorted(history.glob("epoch=*")) if int(path.name.removeprefix("epoch=")) < epoch]
+        numbers = {path: path.name.removeprefix("epoch=") for path in sorted(history.glob("epoch=*"))}
+        earlier = [path for path, number in numbers.items() if number.isdecimal() and int(number) < epoch]
         for folder in reversed(earlier):
             try:
                 return result.following(type(result).load(folder))
-            except (OSError, ValueError, KeyError) as error:
+            except Exception as error:  # of files that may be torn or anybody's
                 log.warning("plugin %s: %s cannot be read (%s), looking further back", self.name, folder, error)
         return result
 
