@@ -20,6 +20,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield beside
         flush(beside)
         beside.replace(path)
+        flush(path.parent)  # the new name, too, must outlive a power cut
     finally:
         beside.unlink(missing_ok=True)
 
@@ -30,6 +31,9 @@ def inside(path: Path, folder: Path) -> bool:
 
 
 def flush(path: Path) -> None:
-    """Wait until the file's bytes are on the disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    """Wait until a file's bytes, or a folder's names, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -17,20 +17,24 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from interp.errors import UserError
 from interp.files import replacing
+from interp.lit.checkpoint_file import matches_checksum, whole_beside, write_checkpoint
 
 log = logging.getLogger(__name__)
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its target, flushes it to the disk and renames it.
+    """Writes checkpoints that are whole or absent, and refuses to load one that is damaged or runs code.
 
     Lightning writes to the temporary folder and moves the file: killed on the way, or on a full disk, that leaves a
     truncated file in place of the last good one.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        with replacing(Path(path)) as beside:
-            torch.save(checkpoint, beside)
+        write_checkpoint(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """What `read_checkpoint` gives, whatever `weights_only` says; Lightning moves it to the device."""
+        return read_checkpoint(Path(path))
 
 
 class RandomState(Callback):
@@ -88,15 +92,19 @@ class Finite(Callback):
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint file, on the CPU; nothing but tensors and plain values is ever unpickled.
 
-    Raises UserError that names the file where it is missing, damaged or holds anything else.
+    Raises UserError that names the file, and those that can be used instead, where it is missing, does not match its
+    checksum (older and foreign files have none) or holds anything else.
     """
     if not path.is_file():
         raise UserError(f"no checkpoint {path}" + _others(path.parent))
+    if matches_checksum(path) is False:
+        raise UserError(f"the checkpoint {path} is damaged: it does not match its checksum" + whole_beside(path))
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"cannot read the checkpoint {path}: damaged, or more than weights ({reason})") from error
+        what = f"cannot read the checkpoint {path}: damaged, or more than weights ({reason})"
+        raise UserError(what + whole_beside(path)) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of a training: it has no 'state_dict'")
     return checkpoint

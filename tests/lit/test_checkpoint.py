@@ -1,6 +1,10 @@
 """Checkpoints: whole, safe to read, clear when they do not fit."""
 
+import os
 import random
+import shutil
+import subprocess
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +22,7 @@ from interp.lit.checkpoint import (
     run_folder,
 )
 from interp.lit.classifier import fit_to_checkpoint, load_weights
+from tests.conftest import identical
 
 
 def draws() -> list[float]:
@@ -33,18 +38,74 @@ def test_random_streams_continue_where_they_were(tmp_path):
     assert draws() == expected
 
 
-def test_full_disk_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 400 kB, where one can be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    if os.name != "posix" or shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root can mount a small disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_named_and_keeps_the_last_good_checkpoint(small_disk):
+    path, io = small_disk / "last.ckpt", WholeCheckpointIO()
+    io.save_checkpoint({"state_dict": {"a": torch.zeros(10_000)}, "epoch": 1}, path)
+    message = f"last.ckpt: No space left on device .the disk at {small_disk} has 0.* MiB free.*still the one before"
+    with pytest.raises(UserError, match=message):
+        io.save_checkpoint({"state_dict": {"a": torch.zeros(99_000)}, "epoch": 2}, path)
+    assert read_checkpoint(path)["epoch"] == 1 and list(small_disk.iterdir()) == [path]
+
+
+def test_any_flipped_byte_is_noticed_or_harmless(tmp_path):
+    """Of a small checkpoint: either the content is the same, or the file is refused by name."""
+    whole = {"state_dict": {"a": torch.arange(16.0)}, "epoch": 3}
     path, io = tmp_path / "last.ckpt", WholeCheckpointIO()
-    io.save_checkpoint({"state_dict": {}, "epoch": 1}, path)
+    for name in ("last.ckpt", "best.ckpt"):
+        io.save_checkpoint(whole, tmp_path / name)
+    good, refused = path.read_bytes(), 0
+    for position in [*range(0, len(good) - 150, 9), *range(len(good) - 150, len(good))]:
+        path.write_bytes(good[:position] + bytes([good[position] ^ 0x10]) + good[position + 1 :])
+        try:
+            assert identical(io.load_checkpoint(path), whole), position
+        except UserError as error:
+            assert "last.ckpt" in str(error) and str(error).endswith(f"whole in {tmp_path}: best.ckpt")
+            refused += 1
+    assert refused > 250
+    path.write_bytes(good)
+    assert identical(read_checkpoint(path), whole)
 
-    def fill_the_disk(content, target):
-        Path(target).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", fill_the_disk)
-    with pytest.raises(OSError, match="No space left"):
-        io.save_checkpoint({"state_dict": {}, "epoch": 2}, path)
-    assert read_checkpoint(path)["epoch"] == 1 and list(tmp_path.iterdir()) == [path]
+def test_checkpoints_without_checksums_still_load(tmp_path):
+    content = {"state_dict": {"a": torch.arange(16.0)}}
+    torch.save(content, tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(content, tmp_path / "fast.ckpt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert all(identical(read_checkpoint(path), content) for path in tmp_path.iterdir())
+
+
+def test_other_readers_take_the_file_as_before(tmp_path):
+    content = {"state_dict": {"a": torch.arange(16.0)}}
+    WholeCheckpointIO().save_checkpoint(content, tmp_path / "last.ckpt")
+    assert identical(torch.load(tmp_path / "last.ckpt", weights_only=True), content)
+    assert identical(torch.load(tmp_path / "last.ckpt", weights_only=True, mmap=True), content)
+    assert zipfile.ZipFile(tmp_path / "last.ckpt").testzip() is None
+
+
+def test_a_damaged_checkpoint_is_not_resumed(train, tmp_path):
+    train(tmp_path / "run", "trainer.max_epochs=1")
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    content, weights = bytearray(path.read_bytes()), torch.load(path, weights_only=True)["state_dict"]
+    where = content.find(weights["net.body.head.weight"].numpy().tobytes())
+    content[where] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"last.ckpt is damaged: .* checksum; whole in .*best.ckpt"):
+        train(tmp_path / "next", f"checkpoint={tmp_path}/run")
 
 
 class Command:
