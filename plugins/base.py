@@ -1,12 +1,13 @@
 """The plugin contract: a study writes `analyze`, this class owns when, isolation, errors, cost, files and loggers."""
 
 import logging
+import math
 import re
 import time
 import traceback
 import warnings
 from abc import abstractmethod
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,16 +15,19 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import nn
 
+from interp.background import Background
 from interp.errors import UserError
 from interp.layers import find_layer
 from interp.probe import Probe
 from interp.quiet import Disturbed, quiet
 from interp.result import Result
+from interp.signals import held_back, time_limit
 from plugins.sinks import print_tables, show
 
 log = logging.getLogger(__name__)
 # One thread draws for all plugins: pictures never hold training up, and memory stays bounded by one look a plugin.
-_drawing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="drawing")
+_drawing = Background("drawing")
+PATIENCE = 300.0  # seconds that a hanging picture or sink may hold the training up, at most
 
 
 @dataclass(kw_only=True)
@@ -40,6 +44,7 @@ class Plugin(Callback):
     on_error: str = "warn"  # warn: say so and go on; disable: and look no more; raise: end the training
     seed: int = 0  # of the random numbers that the study draws
     batch_size: int = 64  # images at once; halved when memory runs out
+    timeout: float | None = 3600.0  # seconds of one look, then it is skipped; None: no limit
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w.-]*", self.name):
@@ -49,6 +54,8 @@ class Plugin(Callback):
         for key in ("every_n_epochs", "batch_size"):
             if getattr(self, key) < 1:
                 raise UserError(f"plugin.{self.name}.{key}={getattr(self, key)}: must be at least 1")
+        if self.timeout is not None and not self.timeout > 0:
+            raise UserError(f"plugin.{self.name}.timeout={self.timeout}: seconds above 0, or null for no limit")
         self._pending: Future | None = None
         self._last: Result | None = None
         self._epoch_began = time.perf_counter()
@@ -68,10 +75,21 @@ class Plugin(Callback):
             find_layer(net, layer)
 
     def look(self, net: nn.Module, probe: Probe) -> Result:
-        """Run the study without disturbing `net` (in its own precision, autocast off); needs no trainer."""
+        """Run the study without disturbing `net` (in its own precision, autocast off); needs no trainer.
+
+        Signals that may end the process wait until all is put back. Raises TimeoutError after `timeout` seconds.
+        """
         device = next((p.device for p in net.parameters()), torch.device("cpu"))
-        with quiet(net, seed=self.seed, report=self._warn_of_changes):
-            return self._analyze_in_memory(net, probe.to(device))
+        advice = f": give plugin.{self.name}.timeout more, or null for no limit"
+        with (
+            held_back(),
+            quiet(net, seed=self.seed, report=self._warn_of_changes),
+            time_limit(self.timeout, advice),
+        ):
+            result = self._analyze_in_memory(net, probe.to(device))
+        if not isinstance(result, Result):
+            raise TypeError(f"analyze returned {type(result).__name__}, which is no interp.result.Result")
+        return result
 
     def _analyze_in_memory(self, net: nn.Module, probe: Probe) -> Result:
         while True:
@@ -115,9 +133,12 @@ class Plugin(Callback):
         self.summarize()
 
     def summarize(self) -> None:
-        """Print the tables of the last result, where this process made one."""
-        if self._last:
-            print_tables(self._last, self.name)
+        """Print the tables of the last result, where this process made one; what goes wrong is reported."""
+        try:
+            if self._last:
+                print_tables(self._last, self.name)
+        except Exception as error:
+            log.warning("plugin %s: its tables could not be printed: %r", self.name, error, exc_info=error)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self.finish_drawing()  # Lightning ends the loggers before it calls teardown
@@ -148,7 +169,15 @@ class Plugin(Callback):
             raise
         except Exception as error:
             return {"failed": 1.0}, self._failure(error, epoch)
-        return {**result.scalars(), "failed": 0.0, **self._cost(began, epoch)}, None
+        return {**self._finite(result.scalars(), epoch), **self._cost(began, epoch)}, None
+
+    def _finite(self, scalars: dict[str, float], epoch: int) -> dict[str, float]:
+        """The scalars that can be logged and monitored, and whether any could not."""
+        bad = {key: value for key, value in scalars.items() if not math.isfinite(value)}
+        if bad:
+            shown = ", ".join(f"{key} is {value}" for key, value in bad.items())
+            log.warning("plugin %s at epoch %d: %s: not logged", self.name, epoch, shown)
+        return {**{key: value for key, value in scalars.items() if key not in bad}, "failed": float(bool(bad))}
 
     def _cost(self, began: float, epoch: int) -> dict[str, float]:
         """Seconds of the look, its share of the epoch so far, and the device's peak memory where it is counted."""
@@ -188,7 +217,7 @@ class Plugin(Callback):
     def finish_drawing(self) -> None:
         """Wait for the pictures of the last look; what went wrong with them is reported, with the traceback."""
         pending, self._pending = self._pending, None
-        if pending and (error := pending.exception()):
+        if pending and (error := _drawing.outcome(pending, min(self.timeout or PATIENCE, PATIENCE))):
             text = "".join(traceback.format_exception(error))
             log.warning("plugin %s: its pictures could not be shown: %s\n%s", self.name, error, text)
 

@@ -2,9 +2,11 @@
 
 import os
 import signal
+import time
 from dataclasses import dataclass
 
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 
 from interp.errors import UserError
@@ -121,3 +123,84 @@ class FullDisk(ConfidencePlugin):
 
     def analyze(self, net: nn.Module, probe: Probe) -> Confidence:
         return Undrawable(super().analyze(net, probe).highest)
+
+
+@dataclass(kw_only=True)
+class Hanging(ConfidencePlugin):
+    """Never comes back from the epoch `epoch`, whatever goes wrong in it."""
+
+    epoch: int = 1
+    looks: int = 0
+
+    def analyze(self, net: nn.Module, probe: Probe) -> Confidence:
+        self.looks += 1
+        while self.looks == self.epoch + 1:
+            try:
+                time.sleep(60)
+            except Exception:
+                continue
+        return super().analyze(net, probe)
+
+
+@dataclass(kw_only=True)
+class Wordless(ConfidencePlugin):
+    """Forgets to return what it found."""
+
+    def analyze(self, net: nn.Module, probe: Probe) -> Confidence:
+        net(probe.images)
+
+
+@dataclass(frozen=True)
+class Unlogged(Confidence):
+    """Some of its scalars are not finite, and its tables cannot be made."""
+
+    def scalars(self) -> dict[str, float]:
+        return {**super().scalars(), "ratio": float("nan"), "peak": float("inf")}
+
+    def tables(self) -> dict:
+        raise ZeroDivisionError("no rows")
+
+
+@dataclass(kw_only=True)
+class NotANumber(ConfidencePlugin):
+    def analyze(self, net: nn.Module, probe: Probe) -> Confidence:
+        return Unlogged(super().analyze(net, probe).highest * float("nan"))
+
+
+@dataclass(frozen=True)
+class Undrawing(Confidence):
+    def pictures(self) -> dict[str, Tensor]:
+        time.sleep(60)
+        return {}
+
+
+@dataclass(kw_only=True)
+class HangingPictures(ConfidencePlugin):
+    """Its pictures are never done."""
+
+    def analyze(self, net: nn.Module, probe: Probe) -> Confidence:
+        return Undrawing(super().analyze(net, probe).highest)
+
+
+@dataclass(kw_only=True)
+class Signalled(ConfidencePlugin):
+    """Gets the signal `number` while the weights are not what they were."""
+
+    number: int = signal.SIGUSR1
+
+    def analyze(self, net: nn.Module, probe: Probe) -> Confidence:
+        weight = next(net.parameters()).data
+        before = weight.clone()
+        weight.add_(1.0)
+        for _ in range(3):
+            os.kill(os.getpid(), self.number)
+            time.sleep(0.01)
+        weight.copy_(before)
+        return super().analyze(net, probe)
+
+
+class Unreachable(CSVLogger):
+    """A sink behind a network that is gone."""
+
+    def log_metrics(self, metrics, step=None) -> None:
+        raise ConnectionError("no route to host")
