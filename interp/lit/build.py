@@ -14,6 +14,8 @@ from interp.layers import Normalized
 from interp.lit.checkpoint import Finite, RandomState, WholeCheckpointIO
 from interp.lit.classifier import Classifier
 from interp.lit.data import ImageData
+from interp.lit.resume import EpochScalars
+from interp.lit.sinks import forgiving
 
 
 def build(node: DictConfig, key: str, **given: Any) -> Any:
@@ -64,13 +66,13 @@ def plugins(cfg: DictConfig) -> list[Any]:
 
 
 def loggers(cfg: DictConfig) -> list[Logger]:
-    """The sinks; W&B's run may begin here."""
-    return [build(node, f"logger.{key}") for key, node in (cfg.get("logger") or {}).items()]
+    """The sinks, whose failures cost a warning; W&B's run may begin here."""
+    return [forgiving(build(node, f"logger.{key}")) for key, node in (cfg.get("logger") or {}).items()]
 
 
 def trainer(cfg: DictConfig, studies: list[Callback], sinks: list[Logger]) -> Trainer:
     """Lightning's trainer. Plugins come before the callbacks that read their scalars."""
     callbacks = [build(node, f"callbacks.{key}") for key, node in cfg.callbacks.items() if node]
     make: Callable[..., Trainer] = build(cfg.trainer, "trainer", _partial_=True)
-    callbacks = [*studies, Finite(), RandomState(), *callbacks]
+    callbacks = [*studies, Finite(), RandomState(), EpochScalars(), *callbacks]
     return make(callbacks=callbacks, logger=sinks or False, plugins=[WholeCheckpointIO()])

@@ -1,10 +1,7 @@
 """Checkpoints that are never half-written and resume bit for bit."""
 
-import json
-import logging
 import random
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -16,10 +13,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from interp.errors import UserError
-from interp.files import replacing
 from interp.lit.checkpoint_file import matches_checksum, whole_beside, write_checkpoint
-
-log = logging.getLogger(__name__)
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -62,7 +56,15 @@ class RandomState(Callback):
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint for runs that may be resumed in a new folder: the best so far stays the best."""
+    """Lightning's ModelCheckpoint for runs that may be resumed in a new folder: the best so far stays the best.
+
+    Where the plugin whose scalar it monitors has failed, it chooses among the other epochs.
+    """
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        metrics, study = trainer.callback_metrics, str(self.monitor).partition("/")[0]
+        if self.monitor is None or self.monitor in metrics or not metrics.get(f"{study}/failed"):
+            super().on_train_epoch_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the state with the paths of this folder, where the best checkpoint was carried over to."""
@@ -168,42 +170,3 @@ def run_folder(checkpoint: Path) -> Path | None:
     """The folder of the run that a checkpoint belongs to, None where it lies elsewhere."""
     folder = checkpoint.parent.parent
     return folder if checkpoint.parent.name == "checkpoints" and (folder / ".hydra").is_dir() else None
-
-
-def carry_over(checkpoint: Path, epoch: int, target: Path) -> None:
-    """Copy what the resumed run found up to `epoch`, and its best checkpoint: the new run goes on where it ended."""
-    source = run_folder(checkpoint)
-    if source is None or source.resolve() == target.resolve():
-        return
-
-    def later(folder: str, names: list[str]) -> list[str]:
-        links = [n for n in names if (Path(folder) / n).is_symlink()]  # the copy would hold what they lead to
-        return links + [n for n in names if n.startswith("epoch=") and _number(n) > epoch]
-
-    if (source / "results").is_dir():
-        shutil.copytree(source / "results", target / "results", ignore=later, dirs_exist_ok=True)
-        _drop_later_rows(target / "results" / "metrics.jsonl", epoch)
-    if (best := checkpoint.with_name("best.ckpt")).is_file():
-        with replacing(target / "checkpoints" / best.name) as path:
-            shutil.copyfile(best, path)
-    log.warning("resuming %s; its results are carried over", source)
-
-
-def _number(name: str) -> float:
-    number = name.removeprefix("epoch=")
-    return int(number) if number.isdecimal() else float("inf")
-
-
-def _drop_later_rows(metrics: Path, epoch: int) -> None:
-    """Keep the rows up to `epoch`; a row that a kill has torn goes too."""
-    if not metrics.is_file():
-        return
-    with replacing(metrics) as path:
-        path.write_text("".join(f"{row}\n" for row in metrics.read_text().splitlines() if _epoch_of(row) <= epoch))
-
-
-def _epoch_of(row: str) -> float:
-    try:
-        return float(json.loads(row)["epoch"] or 0)
-    except (ValueError, KeyError, TypeError):
-        return float("inf")

@@ -66,12 +66,7 @@ class Report(Logger):
 
         Python's `float` reads these strings, too.
         """
-        values = {name: float(value) for name, value in metrics.items()}
-        epoch = values.pop("epoch", None)
-        shown = {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
-        whole = int(epoch) if epoch is not None and epoch.is_integer() else epoch
-        line = json.dumps({"step": step, "epoch": whole, "metrics": shown}, allow_nan=False)
-        if shown:
+        if line := metrics_line(metrics, step):
             self._try(lambda: self._append(line))
 
     @rank_zero_only
@@ -114,6 +109,15 @@ class Report(Logger):
                 self._complained = True
                 reason = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
                 warnings.warn(f"the report in {self._folder} cannot be written: {reason}", stacklevel=3)
+
+
+def metrics_line(metrics: dict[str, float], step: int | None) -> str:
+    """What metrics.jsonl holds of one call of `log_metrics`; nothing where it has nothing but the epoch."""
+    values = {name: float(value) for name, value in metrics.items()}
+    epoch = values.pop("epoch", None)
+    shown = {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
+    whole = int(epoch) if epoch is not None and epoch.is_integer() else epoch
+    return json.dumps({"step": step, "epoch": whole, "metrics": shown}, allow_nan=False) if shown else ""
 
 
 def environment() -> dict[str, str]:

@@ -4,13 +4,16 @@ import logging
 import netrc
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from interp.lit.secrets import hidden, hidden_arguments
@@ -29,6 +32,49 @@ class TensorBoard(TensorBoardLogger):
         for index, image in enumerate(images):
             tag = key if len(images) == 1 else f"{key}/{index}"
             self.experiment.add_image(tag, np.asarray(image), step, dataformats="HWC")
+
+
+CALLS = ("log_metrics", "log_hyperparams", "log_graph", "log_image", "log_table", "log_text", "save", "finalize")
+PATIENCE = 3  # failures in a row: each may have waited for a network
+
+
+def forgiving(logger: Logger) -> Logger:
+    """`logger`, of which a call that fails is left out while training goes on.
+
+    The first failure is reported; after three in a row nothing more is logged, but `finalize` keeps what there is.
+    """
+    guard = _Guard(type(logger).__name__)
+    for name in CALLS:
+        if call := getattr(logger, name, None):
+            setattr(logger, name, partial(guard.attempt, call, name))
+    return logger
+
+
+@dataclass
+class _Guard:
+    name: str
+    in_a_row: int = 0
+    told: bool = False
+
+    def attempt(self, call: Callable, what: str, *arguments: Any, **options: Any) -> Any:
+        if self.in_a_row >= PATIENCE and what != "finalize":
+            return None
+        try:
+            result = call(*arguments, **options)
+        except Exception as error:
+            self._tell(what, error)
+            return None
+        self.in_a_row = 0
+        return result
+
+    def _tell(self, what: str, error: Exception) -> None:
+        self.in_a_row += 1
+        reason = f"{type(error).__name__}: {error}"
+        if not self.told:
+            self.told = True
+            log.warning("%s failed in %s (%s): left out, training goes on", self.name, what, reason, exc_info=error)
+        if self.in_a_row == PATIENCE:
+            log.warning("%s failed %d times in a row (%s): no more is logged to it", self.name, PATIENCE, reason)
 
 
 class Wandb(WandbLogger):

@@ -15,13 +15,13 @@ from interp.errors import UserError
 from interp.lit.checkpoint import (
     RandomState,
     WholeCheckpointIO,
-    carry_over,
     find_checkpoint,
     named_checkpoints,
     read_checkpoint,
     run_folder,
 )
 from interp.lit.classifier import fit_to_checkpoint, load_weights
+from interp.lit.resume import carry_over
 from tests.conftest import identical
 
 
@@ -158,9 +158,15 @@ def test_results_of_the_resumed_run_are_carried_over_up_to_its_epoch(tmp_path):
         for step, epoch in ((0, 0), (5, 1), (9, 2), (9, "null"))
     ]
     (old / "results" / "metrics.jsonl").write_text("\n".join([*rows, '{"step": 1']))
-    carry_over(old / "checkpoints" / "last.ckpt", 1, new)
-    assert (new / "results" / "metrics.jsonl").read_text().splitlines() == [rows[0], rows[1], rows[3]]
-    assert sorted(p.name for p in (new / "results" / "nmf").iterdir()) == ["epoch=0000", "epoch=0001"]
+    (old / "results" / "nmf" / "epoch=0001" / ".groups.png.7.part").touch()
+    content = {"epoch": 0, "epoch_scalars": {"step": 5, "scalars": {"epoch": 1.0, "a": 2.0}}}  # of a row that is lost
+    carry_over(old / "checkpoints" / "last.ckpt", content, new)
+    assert list(new.rglob("*.part")) == []
+    carry_over(old / "checkpoints" / "last.ckpt", content, old)  # in the same folder
+    lost = '{"step": 5, "epoch": 1, "metrics": {"a": 2.0}}'
+    for folder in (old, new):
+        assert (folder / "results" / "metrics.jsonl").read_text().splitlines() == [rows[0], rows[1], rows[3], lost]
+        assert sorted(p.name for p in (folder / "results" / "nmf").iterdir()) == ["epoch=0000", "epoch=0001"]
 
 
 def test_weights_round_trip_and_misfits_are_explained(net, digits):

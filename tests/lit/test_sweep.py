@@ -253,7 +253,7 @@ def test_in_a_browser_it_sorts_by_keyboard_and_the_console_is_silent(sweep, brow
         assert "job 1 at epoch 0" in page.locator(".caption").all_inner_texts()
         assert page.get_by_role("slider", name="explorer").input_value() == "1"
         page.wait_for_function(
-            "() => [...document.querySelectorAll('.beside img')].every((each) => each.complete && each.naturalWidth > 0)"
+            "() => [...document.querySelectorAll('.beside img')].every((image) => image.complete && image.naturalWidth)"
         )
         page.locator("tbody a").first.focus()
         assert page.locator("#lines .job.lit").count() == 1

@@ -1,0 +1,157 @@
+"""What can go wrong in a study or in a sink costs that study or sink, never the training."""
+
+import io
+import json
+import logging
+import signal
+import threading
+import time
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from interp.lit.sinks import forgiving
+from tests.conftest import Run
+from tests.plugins.test_base import study
+from tests.studies import ConfidencePlugin, Signalled
+
+
+def rows(folder) -> dict[str, list[float]]:
+    """Every value of each scalar in the report's metrics."""
+    found: dict[str, list[float]] = {}
+    for line in (folder / "results" / "metrics.jsonl").read_text().splitlines():
+        for name, value in json.loads(line)["metrics"].items():
+            found.setdefault(name, []).append(float(value))
+    return found
+
+
+@dataclass
+class Faulty:
+    """A finished training with studies and a sink that went wrong."""
+
+    run: Run
+    said: str
+    seconds: float
+    scalars: dict[str, list[float]]
+
+    def looks(self, name: str) -> list[int]:
+        folders = (self.run.folder / "results" / name).glob("epoch=*/result.json")
+        return sorted(int(path.parent.name.removeprefix("epoch=")) for path in folders)
+
+
+@pytest.fixture(scope="module")
+def faulty(train, tmp_path_factory) -> Faulty:
+    folder, said = tmp_path_factory.mktemp("faulty"), io.StringIO()
+    kinds = {"hangs": "Hanging, timeout: 0.5", "draws": "HangingPictures, timeout: 0.5", "wordless": "Wordless",
+             "infinite": "NotANumber", "fine": "ConfidencePlugin"}  # fmt: skip
+    studies = [f"+plugin.{name}={{_target_: tests.studies.{kind}}}" for name, kind in kinds.items()]
+    handler, began = logging.StreamHandler(said), time.monotonic()
+    logging.root.addHandler(handler)
+    try:
+        sink = f"+logger.away={{_target_: tests.studies.Unreachable, save_dir: {folder}}}"
+        run = train(folder, *studies, "logger=report", sink)
+    finally:
+        logging.root.removeHandler(handler)
+    return Faulty(run, said.getvalue(), time.monotonic() - began, rows(folder))
+
+
+def test_training_goes_on_and_the_other_study_is_whole(faulty):
+    assert faulty.run.checkpoint()["epoch"] == 1 and faulty.looks("fine") == [0, 1, 2]
+    assert all((faulty.run.folder / "results" / "fine" / f"epoch=000{n}" / "bars.png").is_file() for n in range(3))
+    assert faulty.scalars["fine/failed"] == [0, 0, 0] and "plugin fine" not in faulty.said
+
+
+def test_a_study_that_hangs_is_skipped(faulty):
+    assert "plugin hangs failed at epoch 1: TimeoutError: took longer than 0.5 seconds" in faulty.said
+    assert "give plugin.hangs.timeout more, or null" in faulty.said and "time.sleep(60)" in faulty.said
+    assert faulty.looks("hangs") == [0, 2] and faulty.scalars["hangs/failed"] == [0, 1, 0]
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL and signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_pictures_that_hang_hold_nobody_up(faulty):
+    assert faulty.said.count("plugin draws: its pictures could not be shown: not done after 0.5 seconds: given up") == 3
+    assert faulty.looks("draws") == [0, 1, 2] and faulty.seconds < 50
+
+
+def test_what_is_no_result_is_named(faulty):
+    assert "analyze returned NoneType, which is no interp.result.Result" in faulty.said
+    assert faulty.looks("wordless") == [] and faulty.scalars["wordless/failed"] == [1, 1, 1]
+
+
+def test_scalars_that_are_not_finite_are_named_and_not_logged(faulty):
+    assert "plugin infinite at epoch 1: mean is nan, ratio is nan, peak is inf: not logged" in faulty.said
+    assert "plugin infinite: its tables could not be printed: ZeroDivisionError" in faulty.said
+    assert faulty.looks("infinite") == [0, 1, 2] and faulty.scalars["infinite/failed"] == [1, 1, 1]
+    assert "infinite/mean" not in faulty.scalars
+
+
+def test_a_sink_that_cannot_be_reached_is_told_of_once(faulty):
+    assert faulty.said.count("Unreachable failed in log_metrics (ConnectionError: no route to host)") == 1
+    assert "Unreachable failed 3 times in a row" in faulty.said
+
+
+def test_a_monitored_study_that_fails_costs_the_choice_of_the_best_alone(train, tmp_path):
+    run = train(tmp_path, study("Failing"), "callbacks.checkpoint.monitor=study/mean", "trainer.max_epochs=2")
+    assert run.checkpoint()["epoch"] == 1
+
+
+def test_signals_wait_until_the_weights_are_back(net, digits):
+    weight, seen = next(net.parameters()), []
+    clean = weight.detach().clone()
+    other = threading.Thread(target=time.sleep, args=(5,), daemon=True)  # may be the one that the signal reaches
+    other.start()
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        before = signal.signal(number, lambda *_: seen.append(torch.equal(weight, clean)))
+        try:
+            result = Signalled(name="study", number=number).look(net, digits.probe)
+        finally:
+            signal.signal(number, before)
+        assert len(result.highest)
+    assert seen == [True, True]
+
+
+def test_ctrl_c_ends_a_study_at_once_and_leaves_the_weights_as_they_were(net, digits):
+    weight = next(net.parameters())
+    clean, before = weight.detach().clone(), signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), pytest.warns(UserWarning, match="undone: parameter .* changed"):
+            Signalled(name="study", number=signal.SIGINT).look(net, digits.probe)
+        assert torch.equal(weight, clean) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_study_may_run_outside_the_main_thread(net, digits):
+    found = []
+    plugin = ConfidencePlugin(name="study", timeout=60)
+    thread = threading.Thread(target=lambda: found.append(plugin.look(net, digits.probe)))
+    thread.start()
+    thread.join()
+    assert len(found[0].highest) == 10
+
+
+class Sink:
+    """A logger that fails in all or every other of its calls."""
+
+    def __init__(self, works: tuple[bool, ...]) -> None:
+        self.works, self.calls, self.ended = works, 0, False
+
+    def log_metrics(self, metrics, step=None):
+        self.calls += 1
+        if not self.works[self.calls % len(self.works)]:
+            raise ConnectionError("unreachable")
+
+    def finalize(self, status):
+        self.ended = True
+
+
+@pytest.mark.parametrize(("works", "calls", "told"), [((False,), 3, 2), ((True, False), 10, 1)])
+def test_a_sink_that_fails_is_told_of_once_and_left_when_it_never_works(works, calls, told, caplog):
+    sink = forgiving(Sink(works))
+    with caplog.at_level(logging.WARNING):
+        for step in range(10):
+            sink.log_metrics({"value": 1.0}, step=step)
+    sink.finalize("success")
+    assert sink.calls == calls and sink.ended and len(caplog.records) == told
+    assert "Sink failed in log_metrics (ConnectionError: unreachable): left out, training goes on" in caplog.text
