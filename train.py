@@ -1,6 +1,7 @@
 """Train a network and study it at epoch ends: python train.py +plugin=nmf"""
 
 import logging
+import signal
 
 import hydra
 from omegaconf import DictConfig
@@ -56,6 +57,7 @@ def fit_and_test(cfg: DictConfig, trainer, module, images, resume: str | None) -
     metrics: dict = {}
     if resume:
         artifacts.use(trainer.loggers, Path(resume))
+    number = None
     try:
         trainer.fit(module, datamodule=images, ckpt_path=resume)
         metrics |= trainer.callback_metrics
@@ -64,9 +66,22 @@ def fit_and_test(cfg: DictConfig, trainer, module, images, resume: str | None) -
             trainer.test(module, datamodule=images, ckpt_path=best or None, verbose=False)
             metrics |= trainer.callback_metrics
         return metrics
+    except SystemExit as end:
+        if (number := signal_behind(end)) is None:
+            raise
+        raise SystemExit(128 + number) from end
     finally:
         artifacts.keep(trainer.loggers, Path(cfg.output))
-        conclude(cfg, trainer, metrics, close_wandb())
+        conclude(cfg, trainer, metrics, close_wandb(), number)
+
+
+def signal_behind(end: SystemExit) -> signal.Signals | None:
+    """SIGTERM or SIGINT where Lightning has ended the training for them, with exit code 0 or 1."""
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    if isinstance(end, SIGTERMException):
+        return signal.SIGTERM
+    return signal.SIGINT if isinstance(end.__context__, KeyboardInterrupt) else None
 
 
 def resume_from(cfg: DictConfig, module) -> str | None:
@@ -75,12 +90,13 @@ def resume_from(cfg: DictConfig, module) -> str | None:
         return None
     from pathlib import Path
 
-    from interp.lit.checkpoint import carry_over, find_checkpoint, read_checkpoint
+    from interp.lit.checkpoint import find_checkpoint, read_checkpoint
+    from interp.lit.resume import carry_over
 
     path = find_checkpoint(cfg.checkpoint, ("last.ckpt", "best.ckpt"))
     checkpoint = read_checkpoint(path)
     module.on_load_checkpoint(checkpoint)
-    carry_over(path, checkpoint["epoch"] + 1, Path(cfg.output))
+    carry_over(path, checkpoint, Path(cfg.output))
     return str(path)
 
 
@@ -94,7 +110,7 @@ def record(cfg: DictConfig, trainer) -> None:
         logger.log_hyperparams(hidden(OmegaConf.to_container(cfg, resolve=True)))
 
 
-def conclude(cfg: DictConfig, trainer, metrics: dict, runs: str | None) -> None:
+def conclude(cfg: DictConfig, trainer, metrics: dict, runs: str | None, number: signal.Signals | None) -> None:
     """Say in one line, on the terminal and in the log, how it went and where everything is."""
     from pathlib import Path
 
@@ -102,11 +118,14 @@ def conclude(cfg: DictConfig, trainer, metrics: dict, runs: str | None) -> None:
         return
     folder = Path(cfg.output)
     shown = [f"{key} {float(metrics[key]):.4f}" for key in ("val/accuracy", "test/accuracy") if key in metrics]
-    said = f"Done: {', '.join(shown)}." if metrics else "Ended early:"
+    ended_early = number is not None or not metrics
+    said = f"Ended early{f' by {number.name}' if number else ''}:" if ended_early else f"Done: {', '.join(shown)}."
     files = {"checkpoint": folder / "checkpoints" / "best.ckpt", "report": folder / "report.html"}
     where = [f"{name}: {path}" for name, path in files.items() if path.is_file()] + ([f"W&B: {runs}"] if runs else [])
-    if not metrics and (folder / "checkpoints" / "last.ckpt").is_file():
+    if ended_early and (folder / "checkpoints" / "last.ckpt").is_file():
         where.insert(0, f"to resume, give the same command with checkpoint={folder}")
+    elif number:
+        where.insert(0, "no epoch was finished, so there is no new checkpoint: give the same command again")
     log.info("%s %s", said, "; ".join(where))
 
 
