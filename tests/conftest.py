@@ -1,6 +1,8 @@
 """Networks, data and runs that the tests share."""
 
 import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,3 +75,20 @@ def net(digits):
 
     torch.manual_seed(0)
     return small_cnn(digits, widths=(8, 16, 16))
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """Mount a disk of its own, `mounted("size=400k")`, where this is allowed; returns its folder."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options: str) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("only root can mount a disk")
+        return folder
+
+    yield mount
+    if folder.is_mount():
+        subprocess.run(["umount", str(folder)], check=True)

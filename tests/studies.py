@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from lightning.pytorch.loggers import CSVLogger
@@ -180,6 +181,22 @@ class HangingPictures(ConfidencePlugin):
 
     def analyze(self, net: nn.Module, probe: Probe) -> Confidence:
         return Undrawing(super().analyze(net, probe).highest)
+
+
+@dataclass(kw_only=True)
+class Filling(ConfidencePlugin):
+    """Fills the disk at `folder` at its second look."""
+
+    folder: str
+    looks: int = 0
+
+    def analyze(self, net: nn.Module, probe: Probe) -> Confidence:
+        self.looks += 1
+        with Path(self.folder, "filling").open("ab") as file:
+            while self.looks == 2:
+                file.write(bytes(4096))
+                file.flush()
+        return super().analyze(net, probe)
 
 
 @dataclass(kw_only=True)

@@ -1,9 +1,6 @@
 """Checkpoints: whole, safe to read, clear when they do not fit."""
 
-import os
 import random
-import shutil
-import subprocess
 import zipfile
 from pathlib import Path
 
@@ -38,19 +35,8 @@ def test_random_streams_continue_where_they_were(tmp_path):
     assert draws() == expected
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 400 kB, where one can be mounted."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
-    if os.name != "posix" or shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("only root can mount a small disk")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-def test_a_full_disk_is_named_and_keeps_the_last_good_checkpoint(small_disk):
+def test_a_full_disk_is_named_and_keeps_the_last_good_checkpoint(mounted):
+    small_disk = mounted("size=400k")
     path, io = small_disk / "last.ckpt", WholeCheckpointIO()
     io.save_checkpoint({"state_dict": {"a": torch.zeros(10_000)}, "epoch": 1}, path)
     message = f"last.ckpt: No space left on device .the disk at {small_disk} has 0.* MiB free.*still the one before"

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from interp.errors import UserError
+from interp.lit.checkpoint import read_checkpoint
 from interp.lit.sinks import forgiving
 from tests.conftest import Run
 from tests.plugins.test_base import study
@@ -89,6 +91,29 @@ def test_scalars_that_are_not_finite_are_named_and_not_logged(faulty):
 def test_a_sink_that_cannot_be_reached_is_told_of_once(faulty):
     assert faulty.said.count("Unreachable failed in log_metrics (ConnectionError: no route to host)") == 1
     assert "Unreachable failed 3 times in a row" in faulty.said
+
+
+def test_a_full_disk_ends_the_run_by_its_name_and_leaves_the_last_checkpoint(train, tmp_path, mounted, caplog):
+    disk = mounted("size=8m")
+    with pytest.raises(UserError, match=f"t.ckpt: No space left .* disk at {disk} has .* the one before"):
+        train(disk / "run", study("Filling", at_start="false", folder=disk), "trainer.max_epochs=3", "logger=report")
+    assert "plugin study failed at epoch 2: OSError: [Errno 28] No space left on device" in caplog.text
+    checkpoints = sorted((disk / "run" / "checkpoints").iterdir())
+    assert [path.name for path in checkpoints] == ["best.ckpt", "last.ckpt"]
+    assert [read_checkpoint(path)["epoch"] for path in checkpoints] == [0, 0]
+    (disk / "filling").unlink()
+    (disk / "run" / ".hydra").mkdir()
+    resumed = train(disk / "run", f"checkpoint={disk}/run", "trainer.max_epochs=3")
+    assert resumed.checkpoint()["epoch"] == 2
+
+
+def test_sigterm_in_a_study_leaves_its_epoch_whole_and_says_how_to_resume(train, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "train")
+    with pytest.raises(SystemExit) as ended:
+        train(tmp_path, study("Signalled", number=signal.SIGTERM.value, at_start="false"), "trainer.max_epochs=3")
+    assert ended.value.code == 143 and read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["epoch"] == 0
+    assert f"Ended early by SIGTERM: to resume, give the same command with checkpoint={tmp_path}" in caplog.text
+    assert (tmp_path / "results" / "study" / "epoch=0001" / "bars.png").is_file()
 
 
 def test_a_monitored_study_that_fails_costs_the_choice_of_the_best_alone(train, tmp_path):
