@@ -95,9 +95,15 @@ def mendable(error: Exception) -> str | None:
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """Print what the user can mend as one message and exit with code 1; anything else keeps its traceback."""
+    """Print what the user can mend as one message and exit with code 1; anything else keeps its traceback.
+
+    Ctrl-C before or after the training ends with code 130, as Ctrl-C within it.
+    """
     try:
         yield
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
     except Exception as error:
         if (message := mendable(error)) is None:
             raise

@@ -2,7 +2,10 @@
 
 import json
 import logging
+import math
 import shutil
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +39,10 @@ def carry_over(checkpoint: Path, content: dict[str, Any], target: Path) -> None:
     if source is None:
         return
     if source.resolve() == target.resolve():
-        _drop_later(target / "results", epoch)
-        _add_lost_row(target / "results" / "metrics.jsonl", content)
+        for folder in (target / "results").glob("*/epoch=*"):
+            if _is_later(folder.name, epoch):
+                shutil.rmtree(folder)
+        _mend_rows(target / "results" / "metrics.jsonl", content)
         return
 
     def left_behind(folder: str, names: list[str]) -> list[str]:
@@ -45,8 +50,7 @@ def carry_over(checkpoint: Path, content: dict[str, Any], target: Path) -> None:
 
     if (source / "results").is_dir():
         shutil.copytree(source / "results", target / "results", ignore=left_behind, dirs_exist_ok=True)
-        _drop_later_rows(target / "results" / "metrics.jsonl", epoch)
-        _add_lost_row(target / "results" / "metrics.jsonl", content)
+        _mend_rows(target / "results" / "metrics.jsonl", content)
     if (best := checkpoint.with_name("best.ckpt")).is_file():
         with replacing(target / "checkpoints" / best.name) as path:
             shutil.copyfile(best, path)
@@ -57,36 +61,22 @@ def _is_later(name: str, epoch: int) -> bool:
     return name.startswith("epoch=") and int(name.removeprefix("epoch=")) > epoch
 
 
-def _drop_later(results: Path, epoch: int) -> None:
-    for folder in results.glob("*/epoch=*"):
-        if _is_later(folder.name, epoch):
-            shutil.rmtree(folder)
-    _drop_later_rows(results / "metrics.jsonl", epoch)
-
-
-def _drop_later_rows(metrics: Path, epoch: int) -> None:
-    """Keep the rows up to `epoch`; a row that a kill has torn goes too."""
+def _mend_rows(metrics: Path, content: dict[str, Any]) -> None:
+    """Keep the rows up to the checkpoint that are whole, and add what a kill has cost of its epoch."""
     if not metrics.is_file():
         return
+    epoch, steps = content["epoch"] + 1, content.get("global_step", math.inf)
+    rows = [row for row in _rows(metrics) if (row["epoch"] or 0) <= epoch and (row["step"] or 0) < steps]
+    lines = [json.dumps(row) for row in rows]
+    if kept := content.get("epoch_scalars"):
+        known = {name for row in rows if row["epoch"] == epoch for name in row["metrics"]}
+        lost = {name: value for name, value in kept["scalars"].items() if name not in known}
+        lines += [line] if (line := metrics_line(lost, kept["step"])) else []
     with replacing(metrics) as path:
-        path.write_text("".join(f"{row}\n" for row in metrics.read_text().splitlines() if _epoch_of(row) <= epoch))
+        path.write_text("".join(f"{line}\n" for line in lines))
 
 
-def _epoch_of(row: str) -> float:
-    try:
-        return float(json.loads(row)["epoch"] or 0)
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
-
-
-def _add_lost_row(metrics: Path, content: dict[str, Any]) -> None:
-    """The scalars of the checkpoint's epoch, where the run was killed before they were logged."""
-    kept = content.get("epoch_scalars")
-    if not kept or not metrics.is_file():
-        return
-    rows = [json.loads(row) for row in metrics.read_text().splitlines()]
-    known = {name for row in rows if row["epoch"] == content["epoch"] + 1 for name in row["metrics"]}
-    lost = {name: value for name, value in kept["scalars"].items() if name not in known}
-    if line := metrics_line(lost, kept["step"]):
-        with metrics.open("a") as file:
-            file.write(f"{line}\n")
+def _rows(metrics: Path) -> Iterator[dict[str, Any]]:
+    for line in metrics.read_text().splitlines():
+        with suppress(ValueError):  # a row that a kill has torn
+            yield json.loads(line)
