@@ -49,12 +49,17 @@ def carry_over(checkpoint: Path, content: dict[str, Any], target: Path) -> None:
         return [name for name in names if _is_later(name, epoch) or name.endswith(".part")]
 
     if (source / "results").is_dir():
-        shutil.copytree(source / "results", target / "results", ignore=left_behind, dirs_exist_ok=True)
+        results = source / "results", target / "results"
+        shutil.copytree(*results, ignore=left_behind, copy_function=_copy_whole, dirs_exist_ok=True)
         _mend_rows(target / "results" / "metrics.jsonl", content)
     if (best := checkpoint.with_name("best.ckpt")).is_file():
-        with replacing(target / "checkpoints" / best.name) as path:
-            shutil.copyfile(best, path)
+        _copy_whole(best, target / "checkpoints" / best.name)
     log.warning("resuming %s; its results are carried over", source)
+
+
+def _copy_whole(source: str | Path, target: str | Path) -> None:
+    with replacing(Path(target)) as path:
+        shutil.copyfile(source, path)
 
 
 def _is_later(name: str, epoch: int) -> bool:
