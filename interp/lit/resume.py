@@ -40,13 +40,14 @@ def carry_over(checkpoint: Path, content: dict[str, Any], target: Path) -> None:
         return
     if source.resolve() == target.resolve():
         for folder in (target / "results").glob("*/epoch=*"):
-            if _is_later(folder.name, epoch):
+            if _is_later(folder.name, epoch) and not folder.is_symlink():
                 shutil.rmtree(folder)
         _mend_rows(target / "results" / "metrics.jsonl", content)
         return
 
     def left_behind(folder: str, names: list[str]) -> list[str]:
-        return [name for name in names if _is_later(name, epoch) or name.endswith(".part")]
+        links = [name for name in names if (Path(folder) / name).is_symlink()]  # the copy would hold what they lead to
+        return links + [name for name in names if _is_later(name, epoch) or name.endswith(".part")]
 
     if (source / "results").is_dir():
         results = source / "results", target / "results"
@@ -63,7 +64,8 @@ def _copy_whole(source: str | Path, target: str | Path) -> None:
 
 
 def _is_later(name: str, epoch: int) -> bool:
-    return name.startswith("epoch=") and int(name.removeprefix("epoch=")) > epoch
+    number = name.removeprefix("epoch=")
+    return number != name and (not number.isdecimal() or int(number) > epoch)
 
 
 def _mend_rows(metrics: Path, content: dict[str, Any]) -> None:
