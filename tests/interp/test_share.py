@@ -1,0 +1,136 @@
+"""Exchanges between two processes: exact, in order, whatever the shares; and nobody waits for one that failed."""
+
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from interp import share
+from interp.errors import UserError
+from interp.exchange import PeerFailed
+from interp.quiet import Disturbed
+from tests.processes import on_processes
+
+COUNTS = ((7, 3), (3, 3), (1, 1), (0, 2))  # things, and how many are read at a time
+
+
+@pytest.mark.parametrize(("count", "size"), [(10, 4), (300, 64), (3, 64), (0, 5), (7, 1)])
+@pytest.mark.parametrize("processes", [1, 2, 3, 8])
+def test_parts_are_whole_batches_in_order(count, size, processes, monkeypatch):
+    parts = []
+    for rank in range(processes):
+        study = type("Study", (), {"rank": rank, "size": processes})
+        monkeypatch.setattr(share, "_sharing", lambda study=study: study)
+        parts.append(share.part(count, size))
+    assert [i for part in parts for i in part] == list(range(count))
+    assert all(part.start % size == 0 for part in parts if part)
+    batches = [-(-len(part) // size) for part in parts]
+    assert max(batches) - min(batches) <= 1
+
+
+def test_one_process_gets_back_what_it_gives():
+    def study():
+        halves = [torch.ones(1, 2), torch.zeros(2, 2)]
+        assert share.gathered(halves).shape == share.handed_in(halves)[0].shape == (3, 2)
+        assert share.part(9, 4) == range(9) and share.is_first() and share.everyones(3) == [3]
+        return share.from_first("a"), share.summed(torch.ones(2)).tolist(), share.folded(torch.ones(1), max).item()
+
+    assert share.together(study) == ("a", [1.0, 1.0], 1.0) == share.together(study, shared=False)
+    with pytest.raises(ValueError, match="nothing to put together"):
+        share.gathered([])
+
+
+def exchanges(rank: int) -> dict:
+    found: dict = {}
+
+    def study() -> str:
+        for count, size in COUNTS:
+            mine = [torch.arange(count)[i : i + 1, None] for i in share.part(count, size)]
+            found["gathered", count] = share.gathered(mine) if count else None
+        found["uneven"] = share.gathered([torch.full((2 - rank, 3), rank, dtype=torch.bfloat16)] if rank else [])
+        found["integers"] = share.summed(torch.tensor([2**60 + rank, rank]))
+        found["floats"] = share.summed(torch.tensor([0.1 + rank, 1e8], dtype=torch.float32))
+        found["bits"] = share.folded(torch.tensor([rank == 0, True]), torch.logical_and)
+        found["empty"] = share.gathered([torch.zeros(0, 4)])
+        found["values"] = share.everyones({"rank": rank}), share.from_first([rank])
+        share.go_on_alone()
+        found["alone"] = share.summed(torch.ones(1)), share.part(5), share.from_first(rank)
+        return "done"
+
+    found["returned"] = share.together(study)
+    found["after"] = share.from_first(rank)
+    net = nn.BatchNorm1d(1)
+    net.running_mean.fill_(rank)
+
+    def means() -> list[float]:
+        with share.buffers_of_first(net):
+            return [*share.everyones(float(net.running_mean)), float(net.running_mean)]
+
+    found["buffers"] = [*share.together(means), float(net.running_mean)]
+    found["not shared"] = share.together(lambda: (rank, share.part(4), share.is_first()), shared=False)
+    return found
+
+
+def test_two_processes_put_together_what_they_have(tmp_path):
+    first, second = on_processes(2, exchanges, tmp_path)
+    for found in (first, second):
+        for count, _ in COUNTS[:-1]:
+            assert found["gathered", count][:, 0].tolist() == list(range(count))
+        assert found["uneven"].dtype == torch.bfloat16 and found["uneven"].tolist() == [[1.0, 1.0, 1.0]]
+        assert found["integers"].tolist() == [2**61 + 1, 1] and found["floats"].dtype == torch.float32
+        assert found["floats"].tolist() == torch.tensor([1.2, 2e8]).tolist()
+        assert found["bits"].tolist() == [False, True] and found["empty"].shape == (0, 4)
+        assert found["values"] == ([{"rank": 0}, {"rank": 1}], [0]) and found["after"] == 0
+    assert first["returned"] == "done" and second["returned"] is None and "alone" not in second
+    assert first["alone"] == (torch.ones(1), range(5), 0)
+    assert first["buffers"] == [0.0, 0.0, 0.0, 0.0] and second["buffers"] == [0.0, 0.0, 0.0, 1.0]
+    assert first["not shared"] == (0, range(4), True) and second["not shared"] is None
+
+
+def failures(rank: int) -> list[tuple[str, str]]:
+    def at_once():
+        raise KeyError("broken")
+
+    def before_the_sum():
+        if rank:
+            raise UserError("choose another")
+        share.summed(torch.ones(1))
+
+    def at_the_end():
+        share.summed(torch.ones(1))
+        if rank:
+            raise torch.OutOfMemoryError("full")
+
+    def while_alone():
+        share.go_on_alone()
+        raise Disturbed("not restored")
+
+    def apart():
+        return share.summed(torch.ones(1)) if rank else share.gathered([torch.ones(1)])
+
+    def only_the_second():
+        if rank:
+            raise RuntimeError("a bug")
+        time.sleep(0.2)
+
+    found = []
+    for study in (at_once, before_the_sum, at_the_end, while_alone, apart, only_the_second, lambda: share.gathered([])):
+        try:
+            share.together(study)
+        except Exception as error:
+            found.append((type(error).__name__, str(error)))
+    assert share.together(lambda: share.summed(torch.ones(1)).item()) == 2.0  # as if nothing had been
+    return found
+
+
+def test_what_one_raises_all_raise(tmp_path):
+    first, second = on_processes(2, failures, tmp_path, seconds=60)
+    kinds = ["KeyError", "UserError", "OutOfMemoryError", "Disturbed", PeerFailed.__name__, PeerFailed.__name__]
+    assert [kind for kind, _ in first] == [*kinds, "ValueError"]
+    assert [kind for kind, _ in second] == ["PeerFailed", *kinds[1:5], "RuntimeError", "PeerFailed"]
+    assert second[0][1] == "KeyError: 'broken' (on process 0)" and first[1][1] == "choose another (on process 1)"
+    assert (
+        "at different places: tensors, sum of (1,)" in first[4][1]
+        and first[5][1] == "RuntimeError: a bug (on process 1)"
+    )
