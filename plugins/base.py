@@ -9,12 +9,15 @@ import warnings
 from abc import abstractmethod
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import nn
 
+from interp import share
 from interp.background import Background
 from interp.errors import UserError
 from interp.layers import find_layer
@@ -37,6 +40,8 @@ class Plugin(Callback):
     Subclasses are dataclasses whose fields are the keys of their YAML, and write `analyze`. A field called `layer`
     is checked before training starts. Training is bit-identical with and without plugins.
     """
+
+    shares: ClassVar[bool] = False  # whether many processes study together (interp.share); else the first does it alone
 
     name: str  # of its scalars, its results folder and its pictures
     every_n_epochs: int = 1
@@ -74,32 +79,35 @@ class Plugin(Callback):
         if layer := getattr(self, "layer", None):
             find_layer(net, layer)
 
-    def look(self, net: nn.Module, probe: Probe) -> Result:
+    def look(self, net: nn.Module, probe: Probe) -> Result | None:
         """Run the study without disturbing `net` (in its own precision, autocast off); needs no trainer.
 
         Signals that may end the process wait until all is put back. Raises TimeoutError after `timeout` seconds.
-        """
-        device = next((p.device for p in net.parameters()), torch.device("cpu"))
-        advice = f": give plugin.{self.name}.timeout more, or null for no limit"
-        with (
-            held_back(),
-            quiet(net, seed=self.seed, report=self._warn_of_changes),
-            time_limit(self.timeout, advice),
-        ):
-            result = self._analyze_in_memory(net, probe.to(device))
-        if not isinstance(result, Result):
-            raise TypeError(f"analyze returned {type(result).__name__}, which is no interp.result.Result")
-        return result
 
-    def _analyze_in_memory(self, net: nn.Module, probe: Probe) -> Result:
+        Of many processes all must call it. None on those that only helped the first.
+        """
         while True:
             try:
-                return self.analyze(net, probe)
-            except torch.OutOfMemoryError:
+                return share.together(partial(self._look, net, probe), shared=self.shares)
+            except torch.OutOfMemoryError:  # on all processes alike
                 if self.batch_size == 1:
                     raise
                 self.batch_size = max(1, self.batch_size // 2)
                 log.warning("plugin %s ran out of memory: trying batch_size=%d", self.name, self.batch_size)
+
+    def _look(self, net: nn.Module, probe: Probe) -> Result:
+        device = next((p.device for p in net.parameters()), torch.device("cpu"))
+        advice = f": give plugin.{self.name}.timeout more, or null for no limit"
+        with (
+            held_back(),
+            share.buffers_of_first(net),
+            quiet(net, seed=self.seed, report=self._warn_of_changes),
+            time_limit(self.timeout, advice),
+        ):
+            result = self.analyze(net, probe.to(device))
+        if not isinstance(result, Result):
+            raise TypeError(f"analyze returned {type(result).__name__}, which is no interp.result.Result")
+        return result
 
     def _warn_of_changes(self, changes: list[str]) -> None:
         warnings.warn(f"plugin {self.name} left changes behind, undone: {'; '.join(changes)}", stacklevel=2)
@@ -148,8 +156,7 @@ class Plugin(Callback):
 
     def _visit(self, trainer: Trainer, module: LightningModule, epoch: int) -> dict[str, float]:
         """Look, keep, show; the scalars, the same on every process, named `<plugin>/<scalar>`."""
-        scalars, failure = self._study(trainer, module, epoch) if trainer.is_global_zero else ({}, None)
-        scalars, failure = trainer.strategy.broadcast((scalars, failure))
+        scalars, failure = share.from_first(self._study(trainer, module, epoch))
         if failure and (failure[0] or self.on_error == "raise"):
             raise UserError(failure[1]) if failure[0] else RuntimeError(failure[1])
         if failure and self.on_error == "disable":
@@ -161,6 +168,8 @@ class Plugin(Callback):
         began = time.perf_counter()
         try:
             result = self.look(network(module), probe_of(trainer))
+            if result is None or not trainer.is_global_zero:
+                return {}, None
             folder = Path(trainer.default_root_dir) / "results" / self.name / f"epoch={epoch:04d}"
             step = max(0, trainer.global_step - 1)
             result = self.continued(result, folder.parent, epoch)
@@ -212,7 +221,7 @@ class Plugin(Callback):
         self.finish_drawing()
         self._last = result
         result.save(folder, plugin=self.name, epoch=epoch, step=step)
-        self._pending = _drawing.submit(show, result, folder, self.name, loggers, epoch, step)
+        self._pending = _drawing.submit(partial(show, result, folder, self.name, loggers, epoch=epoch, step=step))
 
     def finish_drawing(self) -> None:
         """Wait for the pictures of the last look; what went wrong with them is reported, with the traceback."""
