@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from interp.errors import UserError
 from interp.probe import Probe
+from interp.share import handed_in
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,16 @@ class Predictions:
 
 @torch.no_grad()
 def predictions(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Predictions:
-    """What `net` says of batches of (images (n, C, H, W), labels (n,)); keeps three numbers an image."""
-    parts = []
+    """What `net` says of batches of (images (n, C, H, W), labels (n,)); keeps three numbers an image.
+
+    Batches that many processes share (`interp.share`) are put together on the first, which goes on alone.
+    """
+    true, said, sure = list[Tensor](), list[Tensor](), list[Tensor]()
     for images, labels in batches:
         confidence, predicted = net(images).float().softmax(dim=1).max(dim=1)
-        parts.append((labels.cpu(), predicted.cpu(), confidence.cpu()))
-    return Predictions(*(torch.cat(part) for part in zip(*parts, strict=True)))
+        for column, part in ((true, labels), (said, predicted), (sure, confidence)):
+            column.append(part.cpu())
+    return Predictions(*handed_in(true, said, sure))
 
 
 def confusion_matrix(found: Predictions, classes: int) -> Tensor:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from interp.share import part
+
 
 class LabelledImages(Protocol):
     """A data set of (image float32 (C, H, W) in [0, 1], class index)."""
@@ -42,13 +44,18 @@ class Probe:
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images of the data set in its order, `size` at a time, on the probe's device; its own without one.
 
-        Images are (n, C, H, W) float32 in [0, 1], labels (n,) int64. The loader's random stream is its own.
+        Images are (n, C, H, W) float32 in [0, 1], labels (n,) int64. The loader's random stream is its own. Processes
+        that study together (`interp.share`) get a share each.
         """
-        if self.dataset is None:
-            yield from zip(self.images.split(size), self.labels.split(size), strict=True)
+        mine = part(len(self if self.dataset is None else self.dataset), size)
+        if not mine:
             return
-        stream = torch.Generator().manual_seed(0)
-        loader = DataLoader(cast(Dataset, self.dataset), size, num_workers=self.workers, generator=stream)
+        if self.dataset is None:
+            here = slice(mine.start, mine.stop)
+            yield from zip(self.images[here].split(size), self.labels[here].split(size), strict=True)
+            return
+        stream, own = torch.Generator().manual_seed(0), Subset(cast(Dataset, self.dataset), mine)
+        loader = DataLoader(own, size, num_workers=self.workers, generator=stream)
         for images, labels in loader:
             yield images.to(self.images.device), labels.to(self.images.device)
 

@@ -16,6 +16,7 @@ from interp.errors import UserError, unknown
 from interp.layers import find_layer, unwrap
 from interp.positions import layout as positions
 from interp.result import finite
+from interp.share import handed_in
 
 NEIGHBOURS = 10  # of the measures
 
@@ -38,16 +39,17 @@ def embed(
 
     Where `layer` is None, what the last linear layer reads, which is what a classifier decides on. Thumbnails are
     `side` pixels at most. Raises UserError for a layer that does not exist or puts out no vector, map or tokens, and
-    ValueError for NaN.
+    ValueError for NaN. Batches that many processes share are put together on the first, which goes on alone.
     """
-    parts = []
+    columns: tuple[list[Tensor], ...] = ([], [], [], [])
     for images, labels in batches:
         logits, vectors = _forward(net, images, layer)
         size = min(side, max(images.shape[-2:]))
         small = nn.functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
         kept = (vectors.float(), labels, logits.argmax(dim=1), (small.clamp(0, 1) * 255).round().byte())
-        parts.append(tuple(part.cpu() for part in kept))
-    found = Embeddings(*(torch.cat(part) for part in zip(*parts, strict=True)))
+        for column, part in zip(columns, kept, strict=True):
+            column.append(part.cpu())
+    found = Embeddings(*handed_in(*columns))
     finite(found.vectors, "the embeddings")
     return found
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from interp.layers import Layer, capture
+from interp.share import handed_in
 
 SIDE = 8  # positions across and down that a layer's grid is averaged to, at most
 
@@ -40,10 +41,13 @@ def coarse(activations: Tensor) -> Tensor:
 
 @torch.no_grad()
 def grams(net: nn.Module, images: Iterable[Tensor], layers: Sequence[Layer]) -> Tensor:
-    """Centred Gram matrices (L, N, N) float64 of the N images of all batches (n, C, H, W) at each layer."""
+    """Centred Gram matrices (L, N, N) float64 of the N images of all batches (n, C, H, W) at each layer.
+
+    Batches that many processes share are put together on the first, which goes on alone.
+    """
     seen: list[list[Tensor]] = [[] for _ in layers]
     for batch in images:
         outputs = capture(net, batch, [layer.name for layer in layers], len(batch))
         for parts, layer in zip(seen, layers, strict=True):
             parts.append(coarse(layer.layout.grid(outputs[layer.name])))
-    return torch.stack([centred_gram(torch.cat(parts)) for parts in seen])
+    return torch.stack([centred_gram(features) for features in handed_in(*seen)])

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from interp.errors import UserError, unknown
 from interp.layers import Layer, spread_layers
 from interp.probe import Probe
 from interp.result import Cell, Result
+from interp.share import go_on_alone
 from plugins.base import Plugin
 
 MOST = 8  # concepts whose loadings are shown unless they are named
@@ -116,6 +117,8 @@ class AxisAlignmentResult(Result):
 class AxisAlignmentPlugin(Plugin):
     """Unique detectors in the layer's own basis against random rotations, and loadings of concepts (seed 003)."""
 
+    shares: ClassVar[bool] = True
+
     layer: str | None = None  # None: the last of up to 4, evenly spread
     concepts: ConceptData | None = None  # None: those of the data set, or its classes
     images: int | None = 150
@@ -145,6 +148,7 @@ class AxisAlignmentPlugin(Plugin):
             net, data, layer.name, rotations=self.rotations, alphas=self.alphas, seed=self.seed, **options
         )
         (found,) = dissect_layers(net, data, [layer], 1, **options)[0].values()
+        go_on_alone()
         names = self.loadings or [found.concepts[c] for c in found.iou.amax(dim=0).argsort(descending=True)[:MOST]]
         carried = self._loadings(net, data, layer.name, names)
         return AxisAlignmentResult(

@@ -1,7 +1,7 @@
 """Which classes are taken for which on the whole validation set, epoch by epoch."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -184,6 +184,8 @@ class ConfusionResult(Result):
 @dataclass(kw_only=True)
 class ConfusionPlugin(Plugin):
     """Confusion matrix of the whole validation set, with the most confused pairs (METHODS: confusion; seed 004)."""
+
+    shares: ClassVar[bool] = True
 
     pairs: int = 8
     examples: int = 8

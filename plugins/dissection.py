@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from interp.errors import UserError
 from interp.layers import Layer, find_layer, spread_layers
 from interp.probe import Probe
 from interp.result import Cell, Result
+from interp.share import go_on_alone
 from plugins.base import Plugin
 
 COUNTED = ("concepts", "categories", "category", "thresholds", "intersection", "area", "support", "minimum")
@@ -190,6 +191,8 @@ class DissectionResult(Result):
 class DissectionPlugin(Plugin):
     """Which unit of which layer detects which concept (Bau et al. 2017; seed 003)."""
 
+    shares: ClassVar[bool] = True
+
     layers: Sequence[str] = field(default_factory=list)  # none: up to 4, evenly spread
     concepts: ConceptData | None = None  # None: those of the data set, or its classes
     images: int | None = 300
@@ -216,6 +219,7 @@ class DissectionPlugin(Plugin):
         self.layers = [layer.name for layer in layers]
         options = {name: getattr(self, name) for name in ("quantile", "minimum", "shuffles", "seed", "batch_size")}
         found, tops = dissect_layers(net, data, layers, self.top, **options)
+        go_on_alone()
         each = list(found.values())
         sheets = [self._sheet(net, data, layer, found[layer.name], tops[layer.name].images) for layer in layers]
         sizes = [len(one.thresholds) for one in each]

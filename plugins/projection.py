@@ -1,7 +1,7 @@
 """Where the network puts the images of the validation set, epoch by epoch."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -103,6 +103,8 @@ class ProjectionResult(Result):
 @dataclass(kw_only=True)
 class ProjectionPlugin(Plugin):
     """Embeddings of the validation set in a plane (METHODS: projection; seed 004)."""
+
+    shares: ClassVar[bool] = True
 
     layer: str | None = None  # none: what the last linear layer reads
     method: str = "tsne"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from interp.layers import Layer, find_layer, spread_layers
 from interp.perturbation import ATTACKS, Disturbed, disturbances
 from interp.probe import Probe
 from interp.result import Cell, Result
+from interp.share import go_on_alone
 from plugins.base import Plugin
 
 RADII = (1, 2, 4, 8)  # of attacks, in 255ths of the full scale
@@ -146,6 +147,8 @@ class RobustnessResult(Result):
 class RobustnessPlugin(Plugin):
     """What disturbed images leave of the network's answers and detectors (seed 003)."""
 
+    shares: ClassVar[bool] = True
+
     layers: Sequence[str] = field(default_factory=list)  # none: up to 4, evenly spread
     concepts: ConceptData | None = None  # None: those of the data set, or its classes
     disturbances: Sequence[str] = field(default_factory=lambda: ["noise", "rotation", "patches"])
@@ -182,6 +185,7 @@ class RobustnessPlugin(Plugin):
         targets = clean.answers if classes is None else classes
         all_data = [("", "0", data), *self._disturbed(net, data, targets)]
         seen = [clean, *(see(net, part, layers, self.top, **options) for *_, part in all_data[1:])]
+        go_on_alone()
         sheets = [self._sheet(net, part, layers, clean) for *_, part in all_data]
         return RobustnessResult(
             tuple(self.layers), tuple(family for family, *_ in all_data), tuple(name for _, name, _ in all_data),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +65,8 @@ class SimilarityResult(Result):
 @dataclass(kw_only=True)
 class SimilarityPlugin(Plugin):
     """Linear CKA between layers (METHODS: comparing networks)."""
+
+    shares: ClassVar[bool] = True
 
     layers: Sequence[str] = field(default_factory=list)
     images: int = 300

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import UserError
+from interp.share import folded, summed
 
 
 class Quantile(Protocol):
@@ -31,6 +32,10 @@ class Quantile(Protocol):
         """Take in what another of the same kind has seen in another part of the stream."""
         ...
 
+    def unite(self) -> None:
+        """Take in what those of all processes that study together (`interp.share`) have seen, on each of them."""
+        ...
+
 
 class Known:
     """Thresholds that were found before, such as those of the undisturbed images."""
@@ -47,6 +52,9 @@ class Known:
     thresholds = bound
 
     def merge(self, other: "Known") -> None:
+        pass
+
+    def unite(self) -> None:
         pass
 
 
@@ -72,9 +80,7 @@ class TopValues:
 
     def _sort(self) -> None:
         if self._waiting:
-            values = torch.cat([self._largest.to(self._waiting[0]), *self._waiting], dim=1)
-            # the smallest of those kept comes last, for `bound`; the others' order does not matter
-            self._largest = values.topk(min(self.keep, values.shape[1]), dim=1, sorted=True).values
+            self._largest = self._merged(self._largest.to(self._waiting[0]), *self._waiting)
             self._waiting = []
 
     def bound(self) -> Tensor:
@@ -96,6 +102,16 @@ class TopValues:
         self.seen += other.seen
         self._waiting = [other._largest.to(self._largest.device)]
         self._sort()
+
+    def unite(self) -> None:
+        self._sort()
+        self.seen = int(summed(torch.tensor(self.seen)))
+        self._largest = folded(self._largest, self._merged)
+
+    def _merged(self, *values_of: Tensor) -> Tensor:
+        values = torch.cat(values_of, dim=1)
+        # the smallest of those kept comes last, for `bound`; the others' order does not matter
+        return values.topk(min(self.keep, values.shape[1]), dim=1, sorted=True).values
 
 
 class BinnedValues:
@@ -124,6 +140,9 @@ class BinnedValues:
 
     def merge(self, other: "BinnedValues") -> None:
         self.counts = self.counts + other.counts.to(self.counts.device)
+
+    def unite(self) -> None:
+        self.counts = summed(self.counts)
 
     def bound(self) -> Tensor:
         if self.total is not None and self._additions.bit_count() == 1:  # a search costs more than an addition

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from interp.dissection.changes import change, rank_correlation
 from interp.dissection.concepts import ConceptData
 from interp.dissection.result import Dissection
-from interp.dissection.stream import dissect
+from interp.dissection.stream import BATCH, dissect
 from interp.dissection.top import TopImages
 from interp.layers import Layer, unwrap
+from interp.share import gathered, part
 
 
 class _WithLogits(nn.Module):
@@ -42,7 +43,8 @@ def see(net: nn.Module, data: ConceptData, layers: Sequence[Layer], keep: int = 
     Unlike a dissection alone it holds U numbers an image: for a probe of some thousands.
     """
     whole, answers = _WithLogits(net), list[Tensor]()
-    tops = {layer.name: TopImages(keep) for layer in layers}
+    first = part(len(data), options.get("batch_size", BATCH)).start
+    tops = {layer.name: TopImages(keep, first) for layer in layers}
     pooled: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
 
     def view(activations: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -54,7 +56,9 @@ def see(net: nn.Module, data: ConceptData, layers: Sequence[Layer], keep: int = 
         return grids
 
     found = dissect(whole, data, [*(whole.prefix + layer.name for layer in layers), "logits"], view=view, **options)
-    return Seen(found, tops, {name: torch.cat(parts) for name, parts in pooled.items()}, torch.cat(answers))
+    for top in tops.values():
+        top.unite()
+    return Seen(found, tops, {name: gathered(parts) for name, parts in pooled.items()}, gathered(answers))
 
 
 SURVIVAL = ("detectors", "concepts", "kept", "lost", "gained", "IoU kept", "rank correlation")

@@ -19,10 +19,12 @@ from interp.dissection.spool import Spool
 from interp.dissection.tally import Counts, Maps, count
 from interp.errors import UserError, unknown
 from interp.layers import capture
+from interp.share import from_first, is_first, part, summed
 
 View = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 QUANTILE = 0.005
 MINIMUM = 0.04  # IoU of a detector
+BATCH = 64
 MEMORY = 2**31  # bytes that the largest values of a layer may take; beyond, thresholds come from a histogram
 
 
@@ -49,6 +51,11 @@ class Observed:
         self.quantile.merge(quantile)
         self.broken |= broken.to(self.broken.device)
 
+    def unite(self) -> None:
+        """Take in what all processes that study together found in their shares; each keeps its maps."""
+        self.quantile.unite()
+        self.broken = summed(self.broken.long()) > 0
+
     def thresholds(self) -> Tensor:
         """(U,) float32 on the CPU, NaN for a broken unit, which therefore never fires."""
         return self.quantile.thresholds().cpu().masked_fill(self.broken.cpu(), torch.nan)
@@ -63,28 +70,36 @@ def observe(
     thresholds: Mapping[str, Tensor] | None = None,
     quantile: float = QUANTILE,
     total: int | None = None,
-    batch_size: int = 64,
+    batch_size: int = BATCH,
     view: View | None = None,
 ) -> dict[str, Observed]:
     """The first pass: every image of `data` through `net` (in eval mode), stopping at the deepest of the `layers`.
 
     `view` turns the activations by layer into those to dissect (B, U, h, w), by any name. `thresholds` (U,) by name
-    are taken instead of new ones. `total` counts the images of all processes where `data` is one's share. Raises
-    UserError for unknown layers, outputs that are no maps, and images of several sizes.
+    are taken instead of new ones. `total` counts the images of all processes where `data` is one's share; processes
+    that study together (`interp.share`) divide `data` themselves. Raises UserError for unknown layers, outputs that are
+    no maps, and images of several sizes.
     """
     if not 0 < quantile < 1:
         raise UserError(f"quantile={quantile}: must lie between 0 and 1")
-    names, observed = list(layers), {}
+    names, observed = list(layers), dict[str, Observed]()
     device = _device(net)
+
+    def start(name: str, shape: tuple[int, ...]) -> Observed:
+        return _start(name, shape, _known(thresholds, name, shape, device), quantile, total or len(data))
+
     for indices in _batches(len(data), batch_size):
         images = _images(data, indices).to(device)
         activations = capture(net, images, names, batch_size)
         for name, values in (view(activations) if view else activations).items():
             if name not in observed:
-                known = _known(thresholds, name, values)
-                observed[name] = _start(name, values, known, quantile, total or len(data))
+                observed[name] = start(name, tuple(values.shape))
             _check(name, values, observed[name])
             observed[name].add(values.float())
+    shapes = from_first({name: (1, len(one.broken), *one.grid) for name, one in observed.items()})
+    for name, shape in shapes.items():
+        observed.setdefault(name, start(name, shape))  # a process without a share
+        observed[name].unite()
     return observed
 
 
@@ -100,7 +115,8 @@ def _exact(device: torch.device) -> torch.device:
 def _batches(total: int, batch_size: int) -> Iterator[range]:
     if total < 1:
         raise UserError("the concept data hold no images")
-    return (range(start, min(start + batch_size, total)) for start in range(0, total, batch_size))
+    mine = part(total, batch_size)
+    return (range(start, min(start + batch_size, mine.stop)) for start in range(mine.start, mine.stop, batch_size))
 
 
 def _images(data: ConceptData, indices: range) -> Tensor:
@@ -112,20 +128,22 @@ def _images(data: ConceptData, indices: range) -> Tensor:
     return torch.stack(images)
 
 
-def _known(thresholds: Mapping[str, Tensor] | None, name: str, values: Tensor) -> Tensor | None:
+def _known(
+    thresholds: Mapping[str, Tensor] | None, name: str, shape: tuple[int, ...], device: torch.device
+) -> Tensor | None:
     if thresholds is None:
         return None
     if name not in thresholds:
         raise unknown("layer", name, thresholds, owner="the thresholds given")
-    if thresholds[name].shape != values.shape[1:2]:
-        raise UserError(f"{len(thresholds[name])} thresholds for the {values.shape[1]} units of {name}")
-    return thresholds[name].to(values.device)
+    if thresholds[name].shape != shape[1:2]:
+        raise UserError(f"{len(thresholds[name])} thresholds for the {shape[1]} units of {name}")
+    return thresholds[name].to(device)
 
 
-def _start(name: str, values: Tensor, known: Tensor | None, quantile: float, images: int) -> Observed:
-    if values.ndim != 4:
-        raise UserError(f"layer {name!r} cannot be dissected: its output is {tuple(values.shape)}, not (B, C, H, W)")
-    units, grid = values.shape[1], (values.shape[2], values.shape[3])
+def _start(name: str, shape: tuple[int, ...], known: Tensor | None, quantile: float, images: int) -> Observed:
+    if len(shape) != 4:
+        raise UserError(f"layer {name!r} cannot be dissected: its output is {shape}, not (B, C, H, W)")
+    units, grid = shape[1], (shape[2], shape[3])
     total = images * grid[0] * grid[1]
     if known is None and quantile * total < 1:
         warnings.warn(f"{total} positions are too few for quantile={quantile}: no unit of {name} fires", stacklevel=3)
@@ -149,7 +167,7 @@ def tally(
     data: ConceptData,
     thresholds: Mapping[str, Tensor],
     *,
-    batch_size: int = 64,
+    batch_size: int = BATCH,
     device: torch.device | str = "cpu",
 ) -> dict[str, Counts]:
     """The second pass: the labels of the images that were `observed`, with the same `batch_size`, for all layers."""
@@ -165,7 +183,7 @@ def tally(
                 here = Maps(place[batch.image], batch.unit, batch.values)
                 here = here if len(labels.images) == len(indices) else here.where(here.image >= 0)
                 counts[name] = counts[name].merge(count(here, limits[name], labels, data.concepts))
-    return counts
+    return {name: Counts(*map(summed, (c.intersection, c.area, c.support))) for name, c in counts.items()}
 
 
 def _on(maps: Maps, device: torch.device | str) -> Maps:
@@ -180,7 +198,7 @@ def dissect(
     thresholds: Mapping[str, Tensor] | None = None,
     quantile: float = QUANTILE,
     minimum: float = MINIMUM,
-    batch_size: int = 64,
+    batch_size: int = BATCH,
     view: View | None = None,
     shuffles: int = 0,
     seed: int = 0,
@@ -199,5 +217,6 @@ def dissect(
     for name, limit in limits.items():
         by_chance = [Dissection.of(name, data.concepts, limit, c[name], minimum).level() for c in chance]
         found[name] = Dissection.of(name, data.concepts, limit, counts[name], minimum, by_chance)
-        found[name].warn()
+        if is_first():
+            found[name].warn()
     return found

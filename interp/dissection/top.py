@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from interp.dissection.concepts import ConceptData
 from interp.dissection.result import Dissection
-from interp.dissection.stream import dissect
+from interp.dissection.stream import BATCH, dissect
 from interp.dissection.tally import masks
 from interp.layers import Layer
+from interp.share import folded, part
 
 
 class TopImages:
@@ -34,6 +35,19 @@ class TopImages:
         """Take in what another has kept of other images."""
         self._take(other.values, other.images)
 
+    def unite(self) -> None:
+        """Take in what those of all processes that study together have kept."""
+        united = folded(torch.stack([self.values.double(), self.images.double()]), self._both)
+        self.values, self.images = united[0].float(), united[1].long()
+
+    def _both(self, first: Tensor, second: Tensor) -> Tensor:
+        if not first.numel() or not second.numel():
+            return first if first.numel() else second
+        both = TopImages(self.keep)
+        for values, images in (first, second):
+            both._take(values.float(), images.long())
+        return torch.stack([both.values.double(), both.images.double()])
+
     def _take(self, values: Tensor, images: Tensor) -> None:
         if len(self.values):
             values, images = torch.cat([self.values, values], dim=1), torch.cat([self.images, images], dim=1)
@@ -46,7 +60,8 @@ def dissect_layers(
     net: nn.Module, data: ConceptData, layers: Sequence[Layer], keep: int = 5, **options
 ) -> tuple[dict[str, Dissection], dict[str, TopImages]]:
     """`dissect` several layers (tokens on their grid) and the `keep` images in which each unit peaks, in one pass."""
-    tops = {layer.name: TopImages(keep) for layer in layers}
+    first = part(len(data), options.get("batch_size", BATCH)).start
+    tops = {layer.name: TopImages(keep, first) for layer in layers}
 
     def view(activations: dict[str, Tensor]) -> dict[str, Tensor]:
         grids = {layer.name: layer.layout.grid(activations[layer.name]) for layer in layers}
@@ -54,7 +69,10 @@ def dissect_layers(
             tops[name].add(values.amax(dim=(2, 3)))
         return grids
 
-    return dissect(net, data, [layer.name for layer in layers], view=view, **options), tops
+    found = dissect(net, data, [layer.name for layer in layers], view=view, **options)
+    for top in tops.values():
+        top.unite()
+    return found, tops
 
 
 @torch.no_grad()
