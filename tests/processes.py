@@ -46,4 +46,5 @@ def _one(rank: int, size: int, port: int, function: Callable, folder: str, given
     try:
         torch.save(function(rank, *given), Path(folder) / f"{rank}.pt")
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()

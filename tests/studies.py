@@ -5,6 +5,7 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from lightning.pytorch.loggers import CSVLogger
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from interp.errors import UserError
 from interp.probe import Probe
 from interp.result import Result
+from interp.share import gathered, is_first
 from plugins.base import Plugin
 
 
@@ -58,6 +60,23 @@ class Failing(ConfidencePlugin):
         if self.looks > self.after:
             raise RuntimeError("the study broke")
         return super().analyze(net, probe)
+
+
+@dataclass(kw_only=True)
+class FailsOnOne(ConfidencePlugin):
+    """Divides its work, and raises from the epoch `after` on where it is not the first process."""
+
+    shares: ClassVar[bool] = True
+
+    after: int = 1
+    looks: int = 0
+
+    def analyze(self, net: nn.Module, probe: Probe) -> Confidence:
+        self.looks += 1
+        if self.looks > self.after and not is_first():
+            raise RuntimeError("the study broke")
+        parts = [net(images).softmax(dim=1).amax(dim=1) for images, _ in probe.batches(self.batch_size)]
+        return Confidence(gathered(parts))
 
 
 @dataclass(kw_only=True)

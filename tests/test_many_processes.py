@@ -1,12 +1,14 @@
 """The same on many processes: what each shipped plugin finds, and a training with studies that fail on one of them."""
 
+import csv
+
 import pytest
 import torch
 
 from interp.result import Result
-from tests.conftest import identical
+from tests.conftest import Run, identical
 from tests.processes import on_processes
-from tests.test_every_plugin import NAMES, coloured, make
+from tests.test_every_plugin import NAMES, coloured, make, rebuilt
 
 SMALL = {
     "saliency": {"checks": "none"},
@@ -60,3 +62,55 @@ def test_every_plugin_finds_the_same_on_many_processes(name, alone, on_many):
             assert identical(fields[key], value), key
     assert scalars == pytest.approx(expected_scalars, rel=1e-5, abs=1e-5)
     assert all(other[name] is None for other in on_many[1:])  # only the first draws and writes
+
+
+ON_TWO = [
+    "trainer=ddp",
+    "trainer.devices=2",
+    "trainer.accelerator=cpu",
+    "logger=csv",
+    "model.dropout=0.3",
+    "test=false",
+]
+ONE_BREAKS = "+plugin.{0}={{_target_: tests.studies.FailsOnOne, on_error: {0}}}"
+
+
+def test_a_training_on_two_processes_with_studies_that_break_on_one(train, tmp_path, caplog):
+    """It goes on with every epoch's results, the same scalars on both, and the weights of a run without plugins."""
+    plugins = ["+plugin=confusion", ONE_BREAKS.format("warn"), ONE_BREAKS.format("disable")]
+    plugins += ["objective=[val/accuracy,confusion/accuracy,warn/failed]"]
+
+    def run(rank: int) -> tuple:
+        studied = train(tmp_path / "studied", *ON_TWO, *plugins)
+        return studied.objective, train(tmp_path / "plain", *ON_TWO).objective
+
+    (first, plain), (second, _) = on_processes(2, run, tmp_path, seconds=300)
+    assert first == second and first[0] == plain and first[2] == 1.0
+    studied, left = Run(tmp_path / "studied", None), Run(tmp_path / "plain", None)
+    for part in ("state_dict", "optimizer_states", "lr_schedulers"):
+        assert identical(studied.checkpoint()[part], left.checkpoint()[part])
+    epochs = {
+        key: sorted(p.name[-1] for p in (studied.folder / "results" / key).iterdir())
+        for key in ("confusion", "warn", "disable")
+    }
+    assert epochs == {"confusion": ["0", "1", "2"], "warn": ["0"], "disable": ["0"]}
+    rows = list(csv.DictReader((studied.folder / "csv" / "metrics.csv").read_text().splitlines()))
+    failed = {
+        name: [float(row[f"{name}/failed"]) for row in rows if row.get(f"{name}/failed")]
+        for name in ("warn", "disable")
+    }
+    assert failed == {"warn": [0, 1, 1], "disable": [0, 1]}
+    confusion, (net, probe) = make("confusion"), rebuilt(studied)
+    afterwards = confusion.continued(confusion.look(net, probe), studied.folder / "results" / "confusion", epoch=2)
+    kept = type(afterwards).load(studied.folder / "results" / "confusion" / "epoch=0002")
+    assert torch.equal(kept.counts, afterwards.counts) and int(kept.counts.sum()) == len(probe.dataset)
+
+
+def test_raise_ends_the_training_on_both(train, tmp_path):
+    def run(rank: int) -> str:
+        with pytest.raises(RuntimeError) as caught:
+            train(tmp_path / "run", *ON_TWO, ONE_BREAKS.format("raise"))
+        return str(caught.value)
+
+    first, second = on_processes(2, run, tmp_path, seconds=300)
+    assert first == second == "plugin raise failed at epoch 1: PeerFailed: RuntimeError: the study broke (on process 1)"
