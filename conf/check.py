@@ -200,13 +200,18 @@ def hydras_own(argument: str) -> list[str]:
     return [argument] if folder == argument else [f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"]
 
 
+def run_stamp() -> str:
+    """The time, to the millisecond, as a folder is named."""
+    import time
+
+    return f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{time.time_ns() // 10**6 % 1000:03d}"
+
+
 def launch(main: Callable[[], None]) -> None:
     """Run a Hydra main function so that errors reach `clear_errors` instead of Hydra's own printing."""
     import os
-    import time
 
-    stamp = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{time.time_ns() // 10**6 % 1000:03d}"
-    os.environ.setdefault("RUN_STAMP", stamp)  # one folder for all processes of a run, and no other run's
+    os.environ.setdefault("RUN_STAMP", run_stamp())  # one folder for all processes of a run, and no other run's
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.path.append(str(CONF.parent / "interp" / "lit" / "launchers"))  # Hydra looks for packages `hydra_plugins` there
     sys.argv[1:] = [argument for given in sys.argv[1:] for argument in hydras_own(given)]

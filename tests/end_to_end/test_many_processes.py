@@ -1,0 +1,33 @@
+"""Training on two processes as a user starts it: by train.py, which starts the second, and by torchrun."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.end_to_end.conftest import ROOT
+
+SMALL = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_epochs=2", "logger=report",
+         "trainer.limit_train_batches=4", "data.size=16", "test=false", "+plugin=[confusion,nmf]"]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [[], ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]])
+def test_two_processes_write_one_run(launcher, tmp_path):
+    own = {key: value for key, value in os.environ.items() if key != "RUN_STAMP" and not key.startswith("WANDB")}
+    command = [sys.executable, *launcher, str(ROOT / "train.py"), *SMALL]
+    done = subprocess.run(command, cwd=tmp_path, env=own, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0 and done.stdout.count("Done: val/accuracy") == 1, done.stdout + done.stderr
+    (run,) = (tmp_path / "outputs" / "train").iterdir()
+    assert (run / "report.html").is_file() and (run / ".hydra" / "config.yaml").is_file()
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    for study, picture in (("confusion", "rows"), ("nmf", "groups")):
+        folders = sorted((run / "results" / study).iterdir())
+        assert [folder.name for folder in folders] == ["epoch=0000", "epoch=0001", "epoch=0002"]
+        assert all((folder / f"{picture}.png").is_file() for folder in folders)
+    rows = [json.loads(line) for line in (run / "results" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows if "confusion/accuracy" in row["metrics"]] == [0, 1, 2]
+    assert all(row["metrics"].get("confusion/failed", 0) == 0 for row in rows)
+    assert "failed" not in (run / "train.log").read_text()
