@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from interp.draw.table import html_table
 from interp.errors import UserError, unknown
 from interp.probe import Probe
 from interp.result import Cell, Result, finite, longer_film
+from interp.share import everyones, go_on_alone, handed_in, part
 from plugins.base import Plugin
 
 PANELS = ("source", "baseline", "saliency", "delta", "overlay")
@@ -120,6 +122,8 @@ def to_one(maps: Tensor) -> Tensor:
 class SaliencyPlugin(Plugin):
     """The five panels of each probe image, and attributions by captum with checks (METHODS: saliency; seed 004)."""
 
+    shares: ClassVar[bool] = True
+
     target: str = "true"
     blank: str = "mean"
     methods: Sequence[str] = field(default_factory=lambda: list(METHODS))
@@ -152,20 +156,37 @@ class SaliencyPlugin(Plugin):
         task = Task(probe.images, targets, blank, self.layer, self.steps, self.samples, self.noise, self.batch_size)
         unfit = {method: why_not(net, method, probe.images, self.layer) for method in self.methods}
         methods = tuple(method for method in self.methods if not unfit[method])
-        maps = [attribute(net, method, task).sum(dim=1) for method in methods]
-        stacked = finite(torch.stack(maps, dim=1), "the maps") if maps else probe.images.new_zeros(len(probe), 0, 0, 0)
-        made = methods if self.checks != "none" else ()
-        chance = areas(net, task, torch.rand_like(probe.images[:, 0])) if made else (torch.zeros(0), torch.zeros(0))
-        checks = {method: map_checks(net, method, task, chance, weights=self.checks == "all") for method in made}
+        maps, checks = self._explained(net, task, methods)
         labels = tuple(probe.class_names[target] for target in targets.tolist())
         about = f"{self._named()}; the baseline's image is {'the mean colour' if self.blank == 'mean' else 'black'}"
         return SaliencyResult(
-            probe.images, labels, found.gradient, found.baseline, about, methods, stacked,
+            probe.images, labels, found.gradient, found.baseline, about, methods, maps,
             (settled(net, "grad_cam", task).layer or "") if "grad_cam" in methods else "",
             tuple(f"{method} ({reason})" for method, reason in unfit.items() if reason),
             checks,
-            film=(maps[0] if maps else stacked.new_zeros(len(probe), 0, 0))[None], looks=(0,),
+            film=(maps[:, 0] if methods else maps.new_zeros(len(probe), 0, 0))[None], looks=(0,),
         )  # fmt: skip
+
+    def _explained(
+        self, net: nn.Module, task: Task, methods: Sequence[str]
+    ) -> tuple[Tensor, dict[str, dict[str, float]]]:
+        """Maps (B, M, H, W) and checks by method; many processes share the methods, the first goes on with all."""
+        maps, checks = [], {}
+        chance = self._chance(net, task) if methods and self.checks != "none" else None
+        for method in [methods[index] for index in part(len(methods))]:
+            torch.manual_seed(self.seed)  # the same random numbers whichever process it is and what came before
+            maps.append(attribute(net, method, task).sum(dim=1)[None])
+            if chance:
+                checks[method] = map_checks(net, method, task, chance, weights=self.checks == "all")
+        checks = {method: own for each in everyones(checks) for method, own in each.items()}
+        if not methods:
+            go_on_alone()
+            return task.images.new_zeros(len(task.images), 0, 0, 0), checks
+        return finite(handed_in(maps)[0].transpose(0, 1), "the maps"), checks
+
+    def _chance(self, net: nn.Module, task: Task) -> tuple[Tensor, Tensor]:
+        torch.manual_seed(self.seed)
+        return areas(net, task, torch.rand_like(task.images[:, 0]))
 
     def _targets(self, net: nn.Module, probe: Probe) -> Tensor:
         """Classes (B,) int64 whose logits are explained."""
