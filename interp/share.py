@@ -106,6 +106,12 @@ def handed_in(*columns: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return joined
 
 
+def before(count: int) -> int:
+    """How many things the processes before this one have, where it has `count`."""
+    study = _sharing()
+    return 0 if study is None else sum(study.tell("counts", count)[: study.rank])
+
+
 def folded(mine: Tensor, merge: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """`merge` of the tensors of all processes, of any shapes, one after the other."""
     study = _sharing()

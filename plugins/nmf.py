@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from interp.featurevis import Fft, colour_matrix, objectives, render
 from interp.layers import Layer, choose_layer
 from interp.probe import Probe
 from interp.result import Result, finite
+from interp.share import handed_in, part
 from plugins.base import Plugin
 
 ORDERS = ("horizontal_peak", "energy", "effect")
@@ -188,6 +189,8 @@ def correlation(first: Tensor, second: Tensor) -> float:
 class NMFPlugin(Plugin):
     """Factorise the probe's activations at a layer into neuron groups (Olah et al. 2018)."""
 
+    shares: ClassVar[bool] = True
+
     layer: str | None = None  # None: the last non-negative one with a grid of at least 4 x 4
     groups: int | str = 6  # or auto
     order: str = "horizontal_peak"
@@ -214,10 +217,15 @@ class NMFPlugin(Plugin):
     def analyze(self, net: nn.Module, probe: Probe) -> NMFResult:
         layer = choose_layer(net, probe.images[:8], self.layer, signed=self.negative != "error")
         self.layer = layer.name
-        activations = layer.activations(net, probe.images, self.batch_size)
+        mine = part(len(probe), self.batch_size)
+        images = probe.images[mine.start : mine.stop] if mine else probe.images[:1]
+        activations = layer.activations(net, images, self.batch_size)[: len(mine)]
         finite(activations, f"the activations of {layer.name}")
         options = {"sweeps": self.sweeps, "tolerance": self.tolerance}
-        found = neuron_groups(activations, self.groups, negative=self.negative, solver=self.solver, **options)
+        found = neuron_groups(
+            activations, self.groups, negative=self.negative, solver=self.solver, shared=True, **options
+        )
+        (activations,) = handed_in([activations])
         tails = [Tail(net, images, layer) for images in probe.images.split(self.batch_size)]
         effects = self._effects(tails, found, probe)
         if self.order != "horizontal_peak":

@@ -9,6 +9,7 @@ from torch.nn.functional import adaptive_avg_pool2d, normalize
 from interp.errors import UserError, unknown
 from interp.factorization.reducers import reduce
 from interp.factorization.trust import choose_groups
+from interp.share import gathered, summed
 
 NEGATIVE = ("error", "rectify", "split")
 
@@ -29,43 +30,55 @@ class NeuronGroups:
 
 
 def neuron_groups(
-    activations: Tensor, groups: int | str, *, negative: str = "error", solver: str = "hals", **options
+    activations: Tensor,
+    groups: int | str,
+    *,
+    negative: str = "error",
+    solver: str = "hals",
+    shared: bool = False,
+    **options,
 ) -> NeuronGroups:
     """Factorise `activations` (B, C, H, W) of all images together into `groups` K, ordered by horizontal peak.
 
     `groups` "auto" chooses K by `choose_groups`. Of negative activations, `negative` says what becomes: "rectify" drops
-    them, "split" factorises both signs side by side, "error" raises. `solver` and `options` go to `reduce`, whose
+    them, "split" factorises both signs side by side, "error" raises. With `shared`, `activations` are one
+    process's share (`interp.share`) and the groups those of all images: NMF adds up Gram matrices, the other solvers
+    and "auto" get all rows. `solver` and `options` go to `reduce`, whose
     errors are raised; UserError for an unknown word, too.
     """
+    if shared and (solver != "hals" or groups == "auto"):
+        activations, shared = gathered([activations]), False
     images, channels, height, width = activations.shape
     rows = activations.permute(0, 2, 3, 1).reshape(-1, channels).float()
-    energy = rows.square().sum().clamp_min(1e-30)
-    share = float(rows.clamp_max(0).square().sum() / energy)
-    parts = rows if solver == "pca" else non_negative(rows, negative)
+    sums = torch.stack([rows.square().sum(), rows.clamp_max(0).square().sum()])
+    energy, below = summed(sums) if shared else sums
+    share = float(below / energy.clamp_min(1e-30))
+    parts = rows if solver == "pca" else non_negative(rows, negative, signed=share > 0)
     curve = torch.zeros(0, dtype=torch.float64)
     if groups == "auto":
         groups, curve = choose_groups(parts.clamp_min(0))
     if not isinstance(groups, int):
         raise UserError(f"groups={groups!r}: give a whole number, or auto")
-    factors = reduce(parts, groups, solver, **options)
+    factors = reduce(parts, groups, solver, shared=shared, **options)
     spatial, channel = factors.spatial, factors.channel
     if channel.shape[1] > channels:
         channel = channel[:, :channels] - channel[:, channels:]
         length = channel.norm(dim=1)
         spatial, channel = spatial * length, channel / length.clamp_min(1e-30)[:, None]
     maps = spatial.reshape(images, height, width, groups).permute(0, 3, 1, 2)
+    maps = gathered([maps]) if shared else maps
     found = NeuronGroups(maps, channel, float(factors.relative_error), share, curve)
     return found.ordered(horizontal_peak(maps).argsort(stable=True))
 
 
-def non_negative(rows: Tensor, negative: str) -> Tensor:
-    """`rows` (N, C) as NMF takes them: (N, C), or (N, 2 C) with "split" where some are negative.
+def non_negative(rows: Tensor, negative: str, signed: bool = False) -> Tensor:
+    """`rows` (N, C) as NMF takes them: (N, C), or (N, 2 C) with "split" where some are negative, or `signed` says so.
 
     "error" leaves them as they are, for NMF to refuse. Raises UserError for another word.
     """
     if negative not in NEGATIVE:
         raise unknown("way to treat negative activations", negative, NEGATIVE)
-    if negative == "error" or not (rows < 0).any():
+    if negative == "error" or not (signed or (rows < 0).any()):
         return rows
     return rows.clamp_min(0) if negative == "rectify" else torch.cat([rows.clamp_min(0), (-rows).clamp_min(0)], dim=1)
 

@@ -3,7 +3,6 @@
 Within this file factors lie as (G, K, N) and (G, K, C): G matrices at once, every column of a factor contiguous.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +10,9 @@ from torch import Tensor
 
 from interp.errors import UserError
 from interp.factorization.hals import hals, squared_error
+from interp.factorization.matrix import Matrix
 from interp.factorization.start import start_of
+from interp.share import before, summed
 
 PLAIN = 2  # sweeps before extrapolation begins: earlier it can leave the valley that NNDSVD chose
 
@@ -37,6 +38,7 @@ def nmf(
     sample: int = 4096,
     block: int = 4096,
     device: torch.device | str | None = None,
+    shared: bool = False,
 ) -> Factors:
     """Factorise `rows` (N, C) >= 0, or G such matrices (G, N, C) at once, into `groups` K factors, deterministically.
 
@@ -44,16 +46,18 @@ def nmf(
     than the device's memory), and updates both factors. It ends when the squared error changes by less than
     `tolerance` of itself, or after `sweeps`. The start is `start` (K, C) or (G, K, C), or that of `start_of`
     (NNDSVD, improved); of more than twice `sample` rows, a sample of them is factorised first. A row of NaN is missing:
-    it counts for nothing and its spatial factors are 0. Raises UserError for negative rows or for more groups than
-    rows or channels, ValueError for infinite or partly missing rows.
+    it counts for nothing and its spatial factors are 0. With `shared`, `rows` are one process's share (`interp.share`),
+    as are the spatial factors then: a sweep sends K x (K + C) numbers. Raises UserError for negative rows or for more
+    groups than rows or channels, ValueError for infinite or partly missing rows.
     """
     batch = rows if rows.ndim == 3 else rows[None]
-    if not 1 <= groups <= min(batch.shape[1:]):
+    count = int(summed(torch.tensor(batch.shape[1]))) if shared else batch.shape[1]
+    if not 1 <= groups <= min(count, batch.shape[2]):
         raise UserError(
-            f"groups={groups} does not fit {batch.shape[1]} positions x {batch.shape[2]} channels: "
-            f"choose 1 to {min(batch.shape[1:])}"
+            f"groups={groups} does not fit {count} positions x {batch.shape[2]} channels: "
+            f"choose 1 to {min(count, batch.shape[2])}"
         )
-    matrix = _Matrix.read(batch, block, torch.device(device) if device else rows.device)
+    matrix = Matrix.read(batch, block, torch.device(device) if device else rows.device, shared, count)
     spatial, channel = _start(matrix, groups, start, sample)
     found = _descend(matrix, spatial, channel, sweeps, tolerance)
     if rows.ndim == 3:
@@ -61,62 +65,24 @@ def nmf(
     return Factors(found.spatial[0], found.channel[0], found.relative_error[0], found.sweeps)
 
 
-@dataclass(frozen=True)
-class _Matrix:
-    """Rows that are read block by block."""
-
-    rows: Tensor  # (G, N, C) anywhere
-    block: int
-    device: torch.device
-    total: Tensor  # (G,) float64 squared norm
-    holes: bool  # some rows are missing
-
-    @classmethod
-    def read(cls, rows: Tensor, block: int, device: torch.device) -> "_Matrix":
-        total, holes = torch.zeros(len(rows), dtype=torch.float64, device=device), False
-        for part in rows.split(block, dim=1):
-            x = part.to(device).float()
-            low, high = x.aminmax()
-            if low.isnan():
-                holes, missing = True, x.isnan().all(dim=2)
-                x = x.masked_fill(missing[..., None], 0)
-                low, high = x.aminmax()
-            if not (low.isfinite() and high.isfinite()):
-                raise ValueError(f"NMF: {int((~x.isfinite()).sum())} NaN or infinite values in a block of {x.numel()}")
-            if low < 0:
-                raise UserError(
-                    f"{float((x < 0).float().mean()):.1%} of the activations are negative; NMF wants none: "
-                    "set negative=rectify (drop them) or negative=split (factorise both signs), "
-                    "or take the output of a ReLU (leave `layer` unset to have one chosen)"
-                )
-            total += x.flatten(1).norm(dim=1).double().square()
-        return cls(rows, block, device, total, holes)
-
-    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        for first in range(0, self.rows.shape[1], self.block):
-            place = slice(first, min(first + self.block, self.rows.shape[1]))
-            yield place, self.take(place)
-
-    def take(self, place: slice | Tensor) -> Tensor:
-        x = self.rows[:, place].to(self.device).float()
-        return x.masked_fill(x.isnan(), 0) if self.holes else x
-
-
-def _start(matrix: _Matrix, groups: int, start: Tensor | None, sample: int) -> tuple[Tensor, Tensor]:
+def _start(matrix: Matrix, groups: int, start: Tensor | None, sample: int) -> tuple[Tensor, Tensor]:
     """Spatial (G, K, N) and channel factors (G, K, C) to begin with."""
     count, rows = matrix.rows.shape[:2]
     spatial = torch.zeros(count, groups, rows, device=matrix.device)
+    most = -(-sample * rows // matrix.count)  # of this process's rows
     if start is not None:
         channel = start.to(spatial).expand(count, groups, -1).clone()
-    elif rows > 2 * sample:
-        chosen = torch.randperm(rows, generator=torch.Generator().manual_seed(0))[:sample].sort().values
-        channel = nmf(matrix.take(chosen), groups, sweeps=20, tolerance=1e-3).channel
+    elif matrix.count > 2 * sample:
+        chosen = torch.randperm(rows, generator=torch.Generator().manual_seed(0))[:most].sort().values
+        channel = nmf(matrix.together(chosen), groups, sweeps=20, tolerance=1e-3).channel
     else:
-        spatial, channel = start_of(matrix.take(slice(None)), groups)
-    return spatial, channel
+        spatial, channel = start_of(matrix.together(slice(None)), groups)
+        first = before(rows) if matrix.shared else 0
+        spatial = spatial[..., first : first + rows].contiguous()
+    return spatial, matrix.first(channel)
 
 
-def _descend(matrix: "_Matrix", spatial: Tensor, channel: Tensor, sweeps: int, tolerance: float) -> Factors:
+def _descend(matrix: Matrix, spatial: Tensor, channel: Tensor, sweeps: int, tolerance: float) -> Factors:
     """Sweep until the error stands still, each factor carried on a little beyond its update.
 
     The extrapolation halves the sweeps (Ang & Gillis 2019); where it raised the error it is taken back and shortened.
@@ -136,7 +102,7 @@ def _descend(matrix: "_Matrix", spatial: Tensor, channel: Tensor, sweeps: int, t
             break
         step = torch.where(worse, 0, beyond) if done > PLAIN else 0 * beyond
         ahead_channel, channel = torch.lerp(channel, updated, 1 + step).clamp_min_(0), updated
-        if (dead := _dead(matrix, ahead_spatial, channel)).any():
+        if (dead := _dead(matrix, gram, channel)).any():
             ahead_channel = channel = _revive(matrix, ahead_spatial, channel, dead)
         if worse.any():
             ahead_spatial = torch.where(worse, spatial, ahead_spatial)
@@ -146,7 +112,7 @@ def _descend(matrix: "_Matrix", spatial: Tensor, channel: Tensor, sweeps: int, t
 
 
 def _sweep(
-    matrix: _Matrix, spatial: Tensor, ahead: Tensor, channel: Tensor, beyond: Tensor | None, fresh: bool
+    matrix: Matrix, spatial: Tensor, ahead: Tensor, channel: Tensor, beyond: Tensor | None, fresh: bool
 ) -> tuple[Tensor, Tensor]:
     """Update `spatial` and `ahead` in place; Gram matrix (G, K, K) of `ahead`, its product (G, K, C) with the rows.
 
@@ -164,32 +130,38 @@ def _sweep(
         spatial[..., place], ahead[..., place] = updated, part
         gram += part @ part.mT
         cross += part @ x
-        if fresh and number & (number - 1) == 0:
+        if fresh and not matrix.shared and number & (number - 1) == 0:
             channel = hals(channel, gram.float(), cross.float())
             gram_of_channel = channel @ channel.mT
-    return gram.float(), cross.float()
+    sums = matrix.summed(torch.cat([gram, cross], dim=2)).float()
+    return sums[..., : gram.shape[1]], sums[..., gram.shape[1] :]
 
 
-def _normalised(matrix: _Matrix, spatial: Tensor, channel: Tensor, error: Tensor, sweeps: int) -> Factors:
+def _normalised(matrix: Matrix, spatial: Tensor, channel: Tensor, error: Tensor, sweeps: int) -> Factors:
     length = channel.norm(dim=2, keepdim=True)
     spatial, channel = spatial * length, torch.where(length > 0, channel / length, 0)
     if (error < 1e-3 * matrix.total).any():  # too small a difference of large sums: take the residual itself
-        squares = [(x - spatial[..., at].mT @ channel).square().flatten(1).sum(1) for at, x in matrix.blocks()]
-        error = torch.stack(squares).double().sum(dim=0)
+        error = torch.zeros_like(matrix.total)
+        for at, x in matrix.blocks():
+            error += (x - spatial[..., at].mT @ channel).square().flatten(1).sum(1).double()
+        error = matrix.summed(error)
     relative = torch.where(matrix.total > 0, error / matrix.total, 0).sqrt()
     return Factors(spatial.mT, channel, relative, sweeps)
 
 
-def _dead(matrix: _Matrix, spatial: Tensor, channel: Tensor) -> Tensor:
-    """Which groups (G, K) are nowhere or nothing; none of a matrix of zeros."""
-    return ((spatial.amax(dim=2) == 0) | (channel.amax(dim=2) == 0)) & (matrix.total > 0)[:, None]
+def _dead(matrix: Matrix, gram: Tensor, channel: Tensor) -> Tensor:
+    """Which groups (G, K) are nowhere (their `gram` is 0) or nothing; none of a matrix of zeros."""
+    nowhere = gram.diagonal(dim1=1, dim2=2) == 0
+    return (nowhere | (channel.amax(dim=2) == 0)) & (matrix.total > 0)[:, None]
 
 
-def _revive(matrix: _Matrix, spatial: Tensor, channel: Tensor, dead: Tensor) -> Tensor:
+def _revive(matrix: Matrix, spatial: Tensor, channel: Tensor, dead: Tensor) -> Tensor:
     """Give each dead group the direction of a row that the others explain worst, of the first block."""
+    if matrix.shared and not matrix.rows.shape[1]:
+        return matrix.first(channel)  # the first process has rows
     place, x = next(matrix.blocks())
     residual = (x - spatial[..., place].mT @ channel).clamp_min(0)
     worst = residual.square().sum(dim=2).argsort(dim=1, descending=True, stable=True)[:, : dead.shape[1]]
     rank = (dead.cumsum(dim=1) - 1).clamp(0, worst.shape[1] - 1)
     chosen = worst.gather(1, rank)[..., None].expand(-1, -1, x.shape[2])
-    return torch.where(dead[..., None], residual.gather(1, chosen), channel)
+    return matrix.first(torch.where(dead[..., None], residual.gather(1, chosen), channel))

@@ -9,16 +9,24 @@ from interp.factorization.nmf import Factors, nmf
 SOLVERS = ("hals", "sklearn", "pca", "kmeans")
 
 
-def reduce(rows: Tensor, groups: int, solver: str = "hals", *, sweeps: int = 200, tolerance: float = 1e-4) -> Factors:
+def reduce(
+    rows: Tensor,
+    groups: int,
+    solver: str = "hals",
+    *,
+    sweeps: int = 200,
+    tolerance: float = 1e-4,
+    shared: bool = False,
+) -> Factors:
     """Factorise `rows` (N, C) into `groups` K factors by one of `SOLVERS`.
 
-    hals: `interp.factorization.nmf`, on the rows' device. sklearn: NMF by coordinate descent from NNDSVD, on the CPU.
-    pca: principal components without centring, so signed, each with its stronger side positive. kmeans: each row
-    belongs to one group, with its projection on the group's centre. Raises UserError as `nmf` does and for an unknown
-    solver.
+    hals: `interp.factorization.nmf`, on the rows' device, also of rows that processes have `shared`. sklearn: NMF by
+    coordinate descent from NNDSVD, on the CPU. pca: principal components without centring, so signed, each with its
+    stronger side positive. kmeans: each row belongs to one group, with its projection on the group's centre. Raises
+    UserError as `nmf` does and for an unknown solver.
     """
     if solver == "hals":
-        return nmf(rows, groups, sweeps=sweeps, tolerance=tolerance)
+        return nmf(rows, groups, sweeps=sweeps, tolerance=tolerance, shared=shared)
     if solver not in SOLVERS:
         raise unknown("solver", solver, SOLVERS)
     nmf(rows[:1].clamp_min(0).expand(len(rows), -1), groups, sweeps=1)  # refuses what does not fit

@@ -10,9 +10,12 @@ from scipy.optimize import linear_sum_assignment
 from interp.errors import UserError
 from interp.factorization import match_groups, neuron_groups, nmf, trust
 from interp.factorization.groups import horizontal_peak, hoyer_sparsity
+from interp.factorization.nmf import Factors
 from interp.factorization.reducers import SOLVERS, reduce
 from interp.factorization.start import leading_svd, svd_floor
 from interp.factorization.trust import choose_groups
+from interp.share import together
+from tests.processes import on_processes
 
 
 def planted(rows: int, channels: int, groups: int, seed: int = 0, noise: float = 0.0):
@@ -243,3 +246,24 @@ def test_groups_are_matched_to_those_of_the_epoch_before():
     torch.testing.assert_close(cosine, torch.ones(5))
     order, cosine = match_groups(torch.zeros(5, 30), previous)
     assert sorted(order.tolist()) == list(range(5)) and not cosine.any()
+
+
+def of_part(rank: int, data: torch.Tensor, cut: int, groups: int) -> Factors:
+    own = data[:cut] if rank == 0 else data[cut:]
+    return together(lambda: nmf(own, groups, shared=True))
+
+
+@pytest.mark.parametrize(("rows", "cut"), [(300, 200), (300, 300), (9000, 4000)])
+def test_two_processes_factorise_the_rows_of_both(rows, cut, tmp_path):
+    """The same factors but for rounding; of so many that it starts from a sample, which differs, as good ones."""
+    data = planted(rows, 12, 6, noise=2.0)[0]
+    first, second = on_processes(2, of_part, tmp_path, data, cut, 4)
+    alone = nmf(data, 4)
+    assert torch.equal(first.channel, second.channel) and len(first.spatial) == cut and first.sweeps == second.sweeps
+    if rows < 8192:
+        torch.testing.assert_close(first.channel, alone.channel, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(torch.cat([first.spatial, second.spatial]), alone.spatial, rtol=1e-4, atol=1e-4)
+        assert float(first.relative_error) == pytest.approx(float(alone.relative_error), rel=1e-5)
+    assert float(first.relative_error) == pytest.approx(float(alone.relative_error), rel=1e-2)
+    residual = data - torch.cat([first.spatial, second.spatial]) @ first.channel
+    assert float(first.relative_error) == pytest.approx(float(residual.norm() / data.norm()), rel=1e-3)
