@@ -148,7 +148,7 @@ class SaliencyPlugin(Plugin):
                 raise UserError(f"plugin.{self.name}.{key}={getattr(self, key)}: must be above 0")
 
     def analyze(self, net: nn.Module, probe: Probe) -> SaliencyResult:
-        targets = self._targets(net, probe)
+        targets, which = self._targets(net, probe)
         black = torch.zeros(1, 1, 1)
         blank = getattr(net, "mean", black) if self.blank == "mean" else black
         found = saliency(net, probe.images, targets, blank, self.batch_size)
@@ -158,7 +158,7 @@ class SaliencyPlugin(Plugin):
         methods = tuple(method for method in self.methods if not unfit[method])
         maps, checks = self._explained(net, task, methods)
         labels = tuple(probe.class_names[target] for target in targets.tolist())
-        about = f"{self._named()}; the baseline's image is {'the mean colour' if self.blank == 'mean' else 'black'}"
+        about = f"{which}; the baseline's image is {'the mean colour' if self.blank == 'mean' else 'black'}"
         return SaliencyResult(
             probe.images, labels, found.gradient, found.baseline, about, methods, maps,
             (settled(net, "grad_cam", task).layer or "") if "grad_cam" in methods else "",
@@ -188,17 +188,14 @@ class SaliencyPlugin(Plugin):
         torch.manual_seed(self.seed)
         return areas(net, task, torch.rand_like(task.images[:, 0]))
 
-    def _targets(self, net: nn.Module, probe: Probe) -> Tensor:
-        """Classes (B,) int64 whose logits are explained."""
+    def _targets(self, net: nn.Module, probe: Probe) -> tuple[Tensor, str]:
+        """Classes (B,) int64 whose logits are explained, and which these are in words."""
         if self.target in probe.class_names:
-            return torch.full_like(probe.labels, probe.class_names.index(self.target))
-        if self.target == "true":
-            if bool((probe.labels < 0).any()):
-                raise UserError("these images have no labels: set target=predicted")
-            return probe.labels
-        if self.target != "predicted":
+            return torch.full_like(probe.labels, probe.class_names.index(self.target)), f"the class {self.target}"
+        if self.target not in ("true", "predicted"):
             raise unknown(f"plugin.{self.name}.target", self.target, ["true", "predicted", *probe.class_names])
-        return torch.cat([net(images).detach().argmax(dim=1) for images in probe.images.split(self.batch_size)])
-
-    def _named(self) -> str:
-        return f"the {self.target} class" if self.target in ("true", "predicted") else f"the class {self.target}"
+        unlabelled = bool((probe.labels < 0).any())
+        if self.target == "true" and not unlabelled:
+            return probe.labels, "the true class"
+        predicted = [net(images).detach().argmax(dim=1) for images in probe.images.split(self.batch_size)]
+        return torch.cat(predicted), f"the predicted class{' (some images have no label)' if unlabelled else ''}"

@@ -233,5 +233,13 @@ def test_settings_that_do_not_fit_are_named(trained):
         SaliencyPlugin(name="s", steps=0)
     with pytest.raises(UserError, match="plugin.s.target 'tru'; did you mean 'true'"):
         SaliencyPlugin(name="s", target="tru").look(net, probe)
-    with pytest.raises(UserError, match="no labels: set target=predicted"):
-        SaliencyPlugin(name="s").look(net, replace(probe, labels=torch.full_like(probe.labels, -1)))
+
+
+def test_photographs_without_labels_are_explained_by_what_the_network_sees_in_them(trained):
+    net, probe = trained
+    unlabelled = replace(probe, labels=torch.full_like(probe.labels, -1))
+    found = SaliencyPlugin(name="s", methods=[]).look(net, unlabelled)
+    predicted = SaliencyPlugin(name="s", methods=[], target="predicted").look(net, probe)
+    assert torch.equal(found.gradient, predicted.gradient) and found.labels == predicted.labels
+    assert "the predicted class (some images have no label)" in found.captions()["panels"]
+    assert "no label" not in predicted.captions()["panels"]
