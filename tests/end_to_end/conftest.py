@@ -43,11 +43,11 @@ class Trap:
                 self.asked.append(client.recv(200).decode(errors="replace"))
 
 
-def command(folder: Path, *arguments: str, script: str = "train.py", check: bool = True, **environment: str):
-    """Run an entry point from `folder`; returns the finished process with its output."""
+def command(folder: Path, *arguments: str, script: str = "train.py", check: bool = True, before=(), **environment: str):
+    """Run an entry point from `folder` (`before` it another command); returns the finished process with its output."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("WANDB") and k != "RUN_STAMP"}
     done = subprocess.run(
-        [sys.executable, ROOT / script, *arguments],
+        [*before, sys.executable, ROOT / script, *arguments],
         capture_output=True, text=True, cwd=folder, timeout=900, env={**clean, "COLUMNS": "120", **environment},
     )  # fmt: skip
     assert not check or done.returncode == 0, done.stdout + done.stderr
