@@ -27,6 +27,7 @@ from interp.lit.sweep_page import Job, fixed, front, parts, read_job
 log = logging.getLogger(__name__)
 ON_THEIR_OWN = {  # Hydra lets no launcher's configuration be replaced by another of the same name
     "hydra_joblib_launcher.joblib_launcher.JoblibLauncher": "hydra_plugins.epochscope.JoblibLauncher",
+    "hydra_ray_launcher.ray_launcher.RayLauncher": "hydra_plugins.epochscope.RayLauncher",
     "hydra_submitit_launcher.submitit_launcher.LocalLauncher": "hydra_plugins.epochscope.SubmititLauncher",
 }
 LOST = "its process ended without a word: killed, or out of memory"
@@ -43,7 +44,7 @@ class Gather(Callback):
         self._began = time.time()
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Have the launchers of hydra-joblib-launcher and submitit's local one run every job on its own."""
+        """Have the launchers of joblib, Ray and submitit on this machine run every job on its own."""
         launcher = config.hydra.launcher
         with read_write(launcher):
             launcher._target_ = ON_THEIR_OWN.get(launcher._target_.removeprefix("hydra_plugins."), launcher._target_)

@@ -1,7 +1,14 @@
 """Sweeps as a user starts them."""
 
 import json
+import os
 import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -51,14 +58,50 @@ def test_an_objective_that_no_run_has_is_named(tmp_path):
 
 
 FOUR = ("-m", "seed=1,2,3,4", "+plugin=nmf", "logger=report", *QUICK)
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # as Ray gives its workers: sums in another order are other sums
+
+
+@pytest.fixture(params=["joblib", "submitit", "ray"])
+def on_two_workers(request):
+    """`command` with each launcher; Ray listens on every network interface, so it gets a network of its own."""
+    launcher = request.param
+    extra = "hydra-ray-launcher" if launcher == "ray" else "'epochscope[sweep]'"
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher}_launcher", reason=f"pip install {extra}")
+    if launcher != "ray":
+        yield partial(command, **ONE_THREAD), [f"sweep={launcher}"]
+        return
+    with network_of_its_own() as inside, tempfile.TemporaryDirectory(prefix="ray") as short:  # a socket's path is short
+        alone = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": short}
+        yield (
+            partial(command, before=inside, **ONE_THREAD, **alone),
+            ["sweep=ray", "+hydra.launcher.ray.init.num_cpus=2"],
+        )
+
+
+@contextmanager
+def network_of_its_own():
+    """The command that runs another where there is no network but the machine's own; skips where that cannot be."""
+    name = f"epochscope{os.getpid()}"
+    if shutil.which("ip") is None:
+        pytest.skip("no network namespaces: apt-get install iproute2")
+    if (made := subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)).returncode:
+        pytest.skip(f"no network namespaces: {made.stderr.strip()}")
+    try:
+        subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
+        yield ["ip", "netns", "exec", name]
+    finally:
+        left = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=True).stdout
+        for process in left.split():
+            with suppress(ProcessLookupError):
+                os.kill(int(process), signal.SIGKILL)
+        subprocess.run(["ip", "netns", "del", name], check=True)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["joblib", "submitit"])
-def test_four_jobs_on_two_workers_are_what_they_are_one_after_another(tmp_path, launcher):
-    pytest.importorskip(f"hydra_plugins.hydra_{launcher}_launcher", reason="pip install 'epochscope[sweep]'")
-    command(tmp_path, *FOUR)
-    command(tmp_path, *FOUR, f"sweep={launcher}", "output=beside")
+def test_four_jobs_on_two_workers_are_what_they_are_one_after_another(tmp_path, on_two_workers):
+    run, launcher = on_two_workers
+    command(tmp_path, *FOUR, **ONE_THREAD)
+    run(tmp_path, *FOUR, *launcher, "output=beside")
     one, other = tmp_path / "sweep", tmp_path / "beside"
     assert len(weights(one)) == 4 and identical(weights(one), weights(other))
     for kept in sorted(one.glob("*/results/nmf/*/result.safetensors")):
@@ -70,11 +113,10 @@ def test_four_jobs_on_two_workers_are_what_they_are_one_after_another(tmp_path, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["joblib", "submitit"])
-def test_a_killed_worker_costs_its_job_alone(tmp_path, launcher):
-    pytest.importorskip(f"hydra_plugins.hydra_{launcher}_launcher", reason="pip install 'epochscope[sweep]'")
+def test_a_killed_worker_costs_its_job_alone(tmp_path, on_two_workers):
+    run, launcher = on_two_workers
     killer = "+plugin.killer={_target_: tests.studies.Killed, seed: ${seed}}"
-    done = command(tmp_path, *FOUR, killer, f"sweep={launcher}", check=False, PYTHONPATH=str(ROOT))
+    done = run(tmp_path, *FOUR, killer, *launcher, check=False, PYTHONPATH=str(ROOT))
     assert done.returncode == 1 and "1 of 4 jobs failed. job 1: its process ended without a word" in done.stderr, (
         done.stderr
     )

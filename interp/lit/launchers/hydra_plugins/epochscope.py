@@ -1,8 +1,8 @@
-"""Launchers for one machine that keep every job on its own: a process that dies costs its job, not the sweep.
+"""Launchers that keep every job on its own: a process that dies costs its job, not the sweep.
 
-hydra-joblib-launcher ends the sweep when a worker is killed; hydra-submitit-launcher stops waiting for the other jobs
-then, and starts all jobs at once. `interp.lit.sweep` puts these in their places. Hydra takes launchers from packages
-called `hydra_plugins` alone.
+hydra-joblib-launcher and hydra-ray-launcher end the sweep when a worker is killed; hydra-submitit-launcher stops
+waiting for the other jobs then, and starts all jobs at once. `interp.lit.sweep` puts these in their places. Hydra takes
+launchers from packages called `hydra_plugins` alone.
 """
 
 import logging
@@ -19,7 +19,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 log = logging.getLogger(__name__)
-GONE = ("TerminatedWorkerError", "UncompletedJobError")  # joblib's and submitit's word for a process that has died
+GONE = ("TerminatedWorkerError", "UncompletedJobError", "WorkerCrashedError")  # joblib's, submitit's, Ray's word for it
 
 
 class OnItsOwn(Launcher):
@@ -37,11 +37,14 @@ class OnItsOwn(Launcher):
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-        log.info("Launching %d jobs, %d at a time", len(job_overrides), self.workers)
-        numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
+        return self.launch_all(dict(enumerate(job_overrides, start=initial_job_idx)))
+
+    def launch_all(self, jobs: dict[int, Sequence[str]]) -> list[JobReturn]:
+        """Run the jobs, overrides by number, and wait for all."""
+        log.info("Launching %d jobs, %d at a time", len(jobs), self.workers)
         threads = ThreadPoolExecutor(self.workers)
         try:
-            return list(threads.map(self._survive, job_overrides, numbers))
+            return list(threads.map(self.survive, jobs.values(), jobs))
         finally:
             threads.shutdown(cancel_futures=True)
 
@@ -49,7 +52,8 @@ class OnItsOwn(Launcher):
         """Run one job in another process and wait for it."""
         raise NotImplementedError
 
-    def _survive(self, overrides: Sequence[str], number: int) -> JobReturn:
+    def survive(self, overrides: Sequence[str], number: int) -> JobReturn:
+        """Run one job; where its process dies, say so in its row."""
         log.info("\t#%d : %s", number, " ".join(filter_overrides(overrides)))
         try:
             return self.run(overrides, number)
@@ -64,11 +68,16 @@ class OnItsOwn(Launcher):
             done.return_value = None  # no objective
             return done
 
-    def _folder(self, overrides: Sequence[str], number: int) -> Path:
+    def job(self, overrides: Sequence[str], number: int) -> DictConfig:
+        """The configuration of one job."""
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):
             config.hydra.job.num = number
             config.hydra.job.id = number
+        return config
+
+    def _folder(self, overrides: Sequence[str], number: int) -> Path:
+        config = self.job(overrides, number)
         return Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
 
 
@@ -104,3 +113,26 @@ class SubmititLauncher(OnItsOwn):
         launcher = LocalLauncher(**self.settings)
         launcher.setup(hydra_context=self.hydra_context, task_function=self.task_function, config=self.config)
         return launcher.launch([overrides], number)[0]
+
+
+class RayLauncher(OnItsOwn):
+    """Jobs as tasks of Ray, which is told of all of them at once and decides when and where each runs."""
+
+    def __init__(self, ray: DictConfig) -> None:
+        self.ray, self._tasks = ray, dict[int, Any]()
+
+    def launch_all(self, jobs: dict[int, Sequence[str]]) -> list[JobReturn]:
+        """Start Ray or connect to its cluster, hand over the jobs and wait for one after another."""
+        from hydra_plugins.hydra_ray_launcher._launcher_util import launch_job_on_ray, start_ray
+
+        start_ray(self.ray.init)
+        log.info("Launching %d jobs on Ray", len(jobs))
+        for number, overrides in jobs.items():
+            given = self.job(overrides, number), self.task_function, Singleton.get_state()
+            self._tasks[number] = launch_job_on_ray(self.hydra_context, self.ray.remote, *given)
+        return [self.survive(overrides, number) for number, overrides in jobs.items()]
+
+    def run(self, overrides: Sequence[str], number: int) -> JobReturn:
+        import ray
+
+        return ray.get(self._tasks.pop(number))
