@@ -1,5 +1,6 @@
 """What a newcomer reads after a mistake: one message, the nearest name, exit code 1, nothing half-made."""
 
+import resource
 import subprocess
 import sys
 from importlib import import_module
@@ -59,7 +60,10 @@ def test_mistakes_are_named_before_anything_heavy(arguments, message, tmp_path):
 
 @pytest.mark.parametrize("script", ["train.py", "analyze.py"])
 def test_help_lists_every_group_without_torch(script, tmp_path):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = command(script, "--help", folder=tmp_path)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3  # seconds; 1 or less on an idle core
     assert all(f"\n{group}: " in done.stdout for group in groups()), done.stdout + done.stderr
     code = "import sys, train, analyze; print([m for m in ('torch', 'lightning', 'wandb') if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
