@@ -36,16 +36,20 @@ def analyze(cfg: DictConfig) -> None:
     loggers = build.loggers(cfg)
     for logger in loggers:
         logger.log_hyperparams(hidden(OmegaConf.to_container(cfg, resolve=True)))
+    status = "failed"
     try:
         for path in filter(None, paths.values()):
             artifacts.use(loggers, path)
-        study(cfg, networks, loggers)
-        for logger in loggers:
-            logger.finalize("success")
-        artifacts.keep(loggers, Path(cfg.output))
+        failed = study(cfg, networks, loggers)
+        status = "failed" if failed else "success"
     finally:
+        for logger in loggers:
+            logger.finalize(status)
+        artifacts.keep(loggers, Path(cfg.output))
         runs = close_wandb()
     log.info("Done: results and report in %s%s", cfg.output, f"; W&B: {runs}" if runs else "")
+    if failed:
+        raise UserError(f"{len(failed)} of {len(networks[0].plugins)} studies failed: {'; '.join(failed)}")
 
 
 class Network:
@@ -107,26 +111,41 @@ def same_probe(networks: list[Network]) -> None:
         network.probe = first
 
 
-def study(cfg: DictConfig, networks: list[Network], loggers: list) -> None:
-    """Let every plugin look at each network, keep what it found under results/, and log it, side by side of several."""
+def study(cfg: DictConfig, networks: list[Network], loggers: list) -> list[str]:
+    """Let every plugin look at the networks; one that fails does not keep the others from it. What failed, and why."""
+    import traceback
+
+    failed = []
+    for position, key in enumerate(plugin.name for plugin in networks[0].plugins):
+        try:
+            look(cfg, networks, position, key, loggers)
+        except Exception as error:
+            if not isinstance(error, UserError):
+                log.warning("plugin %s failed\n%s", key, traceback.format_exc())
+            failed.append(
+                f"plugin.{key}: {error if isinstance(error, UserError) else f'{type(error).__name__}: {error}'}"
+            )
+    return failed
+
+
+def look(cfg: DictConfig, networks: list[Network], position: int, key: str, loggers: list) -> None:
+    """Study each network with its plugin at `position`, keep and log what was found, side by side of several."""
     from pathlib import Path
 
     from interp.comparison import SideBySide
 
-    results = Path(cfg.output) / "results"
-    for position, key in enumerate(plugin.name for plugin in networks[0].plugins):
-        found = {}
-        for network in networks:
-            plugin = network.plugins[position]
-            result = plugin.look(network.net, network.probe)
-            if network.run is not None:
-                result = plugin.continued(result, network.run / "results" / key, network.epoch)
-            found[network.name] = result
-            plugin.name = key if len(networks) == 1 else f"{key}.{network.name}"
-            keep(plugin, result, results, loggers, network.epoch, network.step)
-        if len(networks) > 1:
-            plugin.name = key
-            keep(plugin, SideBySide(found), results, loggers, max(n.epoch for n in networks), networks[-1].step)
+    results, found = Path(cfg.output) / "results", {}
+    for network in networks:
+        plugin = network.plugins[position]
+        result = plugin.look(network.net, network.probe)
+        if network.run is not None:
+            result = plugin.continued(result, network.run / "results" / key, network.epoch)
+        found[network.name] = result
+        plugin.name = key if len(networks) == 1 else f"{key}.{network.name}"
+        keep(plugin, result, results, loggers, network.epoch, network.step)
+    if len(networks) > 1:
+        plugin.name = key
+        keep(plugin, SideBySide(found), results, loggers, max(n.epoch for n in networks), networks[-1].step)
 
 
 def keep(plugin, result, results, loggers: list, epoch: int, step: int) -> None:

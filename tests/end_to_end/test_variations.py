@@ -74,9 +74,16 @@ def test_mistakes_in_an_analysis_are_named(tmp_path, arguments, message):
     assert done.returncode == 1 and re.search(message, done.stderr) and "Traceback" not in done.stderr, done.stderr
 
 
-def test_an_untrained_network_can_be_analysed_without_a_checkpoint(tmp_path):
-    command(tmp_path, "data.size=16", "+plugin=nmf", "output=run", "accelerator=cpu", script="analyze.py")
+def test_a_network_can_be_analysed_without_a_checkpoint_and_one_study_fail_without_the_others(tmp_path):
+    more = [f"+plugin.{name}={{_target_: tests.studies.{kind}}}" for name, kind in
+            (("broken", "Failing, after: 0"), ("wrong", "WrongSetting"), ("sure", "ConfidencePlugin"))]  # fmt: skip
+    done = command(tmp_path, "data.size=16", "+plugin=nmf", *more, "output=run", "accelerator=cpu", script="analyze.py",
+                   check=False, PYTHONPATH=str(ROOT))  # fmt: skip
+    said = "2 of 4 studies failed: plugin.broken: RuntimeError: the study broke; plugin.wrong: temperature=0"
+    assert done.returncode == 1 and f"error: {said}" in done.stderr, done.stderr
     assert (tmp_path / "run" / "results" / "nmf" / "epoch=0000" / "groups.png").is_file()
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert ">nmf<" in report and ">sure<" in report and ">broken<" not in report
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(train, tmp_path):
