@@ -117,7 +117,10 @@ def test_the_search_as_it_is_configured(tmp_path):
     few = "plugin.dissection.images=20 hydra.sweeper.n_trials=2 " + TINY.replace("max_epochs=2", "max_epochs=1")
     done = typed(tmp_path, f"train.py -m sweep=optuna +plugin=dissection {few}")
     jobs = rows(tmp_path / "run")
-    assert len({job["parameters"]["optimizer.lr"] for job in jobs}) == 2 and "Pareto front: job" in done.stdout
+    assert (
+        len({job["parameters"]["optimizer.lr"] for job in jobs}) == 2
+        and "Pareto front: job" in done.stdout + done.stderr
+    )
     assert all(set(job["objectives"]) == {"val/accuracy", "dissection/unique_detectors"} for job in jobs)
 
 
@@ -149,7 +152,7 @@ def photographs(folder: Path) -> Path:
 def test_any_network_of_torchvision_looks_at_photographs(tmp_path):
     """Random weights: pretrained ones are a download (tests/lit/test_models.py: what is said without a network)."""
     root = photographs(tmp_path / "photos")
-    network = "model=torchvision model.name=googlenet data=images data.size=96 output=run plugin.nmf.icon_steps=0"
+    network = "model=torchvision model.name=googlenet data=images data.size=128 output=run plugin.nmf.icon_steps=0"
     typed(tmp_path, f"analyze.py {network} 'data.root={root}' +plugin=nmf")
     found = NMFResult.load(tmp_path / "run" / "results" / "nmf" / "epoch=0000")
     assert found.layer == "inception5b" and pictures(tmp_path / "run", "nmf") == {"groups"}
@@ -161,8 +164,9 @@ def test_a_pretrained_network_looks_at_photographs_without_a_network_connection(
     if not (SHARED / "data" / "photos").is_dir():
         pytest.skip("the shared photographs are not here")
     studies = "'+plugin=[nmf,caricature,saliency,class_attribution]' plugin.saliency.methods=[gradient,grad_cam]"
+    studies += " plugin.saliency.checks=none plugin.nmf.icon_steps=2 plugin.nmf.restarts=0 plugin.caricature.steps=4"
     root = f"'data.root={photographs(tmp_path)}'"
-    typed(tmp_path, f"analyze.py model=efficientnet_lite0 data=images {root} {studies} {SMALL} output=run")
+    typed(tmp_path, f"analyze.py model=efficientnet_lite0 data=images {root} {studies} output=run")
     shown = {name: pictures(tmp_path / "run", name) for name in ("nmf", "caricature", "saliency", "class_attribution")}
     assert all(shown.values()) and (tmp_path / "run" / "report.html").is_file(), shown
     about = json.loads((tmp_path / "run/results/saliency/epoch=0000/result.json").read_text())
