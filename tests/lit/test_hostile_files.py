@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from interp.errors import UserError
-from interp.lit.checkpoint import carry_over, find_checkpoint, read_checkpoint
+from interp.lit.checkpoint import find_checkpoint, read_checkpoint
 from interp.lit.data.folder import images
 from interp.lit.report_page import render, write
+from interp.lit.resume import carry_over
 from interp.lit.sweep import found
 from plugins.report import main
 from tests.lit.test_report import CHROMIUM, EVIL, figure
@@ -115,7 +116,7 @@ def test_links_out_of_a_run_are_neither_shown_nor_copied_nor_written_through(tmp
     assert "my own notes" not in page and page.count("leads out of the run&#39;s folder") >= 4
     assert "nmf/epoch=0003 is not drawn: UserError: is a link that leads out" in caplog.text
     assert not [figure for figure in found(run)["figures"] if figure["name"] == "stolen"]
-    carry_over(run / "checkpoints" / "last.ckpt", 5, tmp_path / "next")
+    carry_over(run / "checkpoints" / "last.ckpt", {"epoch": 4}, tmp_path / "next")
     copied = [path for path in (tmp_path / "next").rglob("*") if path.is_file()]
     assert copied and not any(b"my own notes" in path.read_bytes() for path in copied)
     assert not (tmp_path / "next" / "results" / "loop").exists()
