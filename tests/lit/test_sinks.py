@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from interp.lit import sinks
+from interp.lit import sinks, wandb_file
 from interp.policy import guarded
 from tests.wandb_file import config, history, only, table
 
@@ -135,6 +135,14 @@ def test_wandb_receives_the_widget_as_it_is(received):
     (sent,) = received.glob(f"wandb/offline-run-*/files/{row['nmf/explorer_widget/path']}")
     assert sent.read_bytes() == "<p>ä widget</p>".encode()
     assert (received / "results" / "explorer.html").read_text(encoding="utf-8") == guarded("<p>ä widget</p>")
+
+
+def test_a_run_that_was_killed_while_writing_can_be_read(received, tmp_path):
+    whole = only(received).read_bytes()
+    path = tmp_path / "run-torn.wandb"
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    rows = list(wandb_file.history(path))
+    assert 0 < len(rows) < len(history(received)) and rows == history(received)[: len(rows)]
 
 
 def test_wandb_receives_no_secrets(received):
