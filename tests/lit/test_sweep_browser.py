@@ -64,6 +64,8 @@ def test_a_search_leaves_jobs_and_figures_that_hold_every_word(page):
     assert page.locator("figure:visible").count() == 0 and page.get_by_role("heading", name="Parallel").is_visible()
     page.get_by_role("searchbox").fill("seed=1")
     assert [text.split()[1] for text in page.locator("tbody th:visible").all_inner_texts()] == ["1"]
+    page.get_by_role("searchbox").fill("job 0")  # the phrase, and no other job that has a 0 somewhere
+    assert [text.split()[1] for text in page.locator("tbody th:visible").all_inner_texts()] == ["0"]
     page.get_by_role("searchbox").fill("groups")
     assert page.locator("figure:visible").count() == 1 and not page.get_by_role("table").is_visible()
     page.keyboard.press("Escape")
