@@ -132,7 +132,7 @@ def test_two_processes_train_on_half_of_the_data_each_and_study_once(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run"] and (run / "report.html").is_file()
     assert (done.stdout + done.stderr).count("Done: val/accuracy") == 1
     last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    assert last["global_step"] == math.ceil(images / 2 / 64) and looks(run, "nmf") == [0, 1]
+    assert last["global_step"] == math.ceil(images / 2 / 32) and looks(run, "nmf") == [0, 1]
     scored = [json.loads(line)["metrics"] for line in (run / "results" / "metrics.jsonl").read_text().splitlines()]
     assert any("nmf/relative_error" in row for row in scored) and any("val/accuracy" in row for row in scored)
 
