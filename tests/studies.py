@@ -1,12 +1,14 @@
 """Studies of a package that is not ours: a tiny one, and those that go wrong."""
 
 import os
+import random
 import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
@@ -107,6 +109,33 @@ class Meddling(ConfidencePlugin):
             for parameter in net.parameters():
                 parameter.add_(1.0)
         net.register_forward_hook(lambda *_: None)
+        return found
+
+
+@dataclass(kw_only=True)
+class Vandal(ConfidencePlugin):
+    """Does everything at once that a study must not do, the trainer's own loaders included."""
+
+    def setup(self, trainer, pl_module, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        self.trainer = trainer
+
+    def analyze(self, net: nn.Module, probe: Probe) -> Confidence:
+        found = super().analyze(net, probe)
+        for loader in (self.trainer.train_dataloader, self.trainer.val_dataloaders):
+            next(iter(loader or []), None)
+        random.seed(7), np.random.seed(7), torch.manual_seed(7)  # noqa: NPY002
+        net.train()
+        net(probe.images).sum().backward()
+        with torch.no_grad():
+            for tensor in (*net.parameters(), *net.buffers()):
+                tensor.zero_()
+        for parameter in net.parameters():
+            parameter.requires_grad_(False)
+        for module in net.modules():
+            module.register_forward_hook(lambda module, inputs, output: output * 0)
+        torch.set_default_dtype(torch.float64), torch.set_num_threads(7), torch.set_grad_enabled(False)
+        torch.backends.mkldnn.enabled = False
         return found
 
 
