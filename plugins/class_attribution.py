@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +17,13 @@ from interp.factorization import match_groups, nmf
 from interp.layers import Layer, choose_layer
 from interp.probe import Probe
 from interp.result import Cell, Result, finite
+from interp.share import handed_in, part
 from plugins.base import Plugin
 
 log = logging.getLogger(__name__)
 CLASSES = ("all", "top", "weighted")
 STRONGEST = 100  # classes that "top" keeps
+AT_ONCE = 4  # images: few, so that processes can share those of a small probe
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,8 @@ def mixed(maps: Tensor, colours: Tensor) -> Tensor:
 class ClassAttributionPlugin(Plugin):
     """Factorise the attributions of all classes at layers ("The Building Blocks of Interpretability"; seed 000)."""
 
+    shares: ClassVar[bool] = True
+
     layers: Sequence[str] = field(default_factory=list)  # none: the last non-negative one with a grid
     factors: int = 2
     classes: str = "all"
@@ -171,7 +176,9 @@ class ClassAttributionPlugin(Plugin):
         layers = [choose_layer(net, probe.images[:8], name, signed=True) for name in names]
         for layer in [layer for layer in layers if not layer.non_negative]:
             log.warning("class attribution at %s, which has negative outputs: labels there mean little", layer.name)
-        found = [self._factorised(net, probe, layer) for layer in layers]
+        columns = handed_in(*(column for layer in layers for column in self._attributed(net, probe, layer)))
+        pairs = zip(layers, columns[::2], columns[1::2], strict=True)
+        found = [self._factorised(layer, attributions, logits) for layer, attributions, logits in pairs]
         sizes = [maps.shape[2:] for maps, *_ in found]
         finest = max(sizes, key=lambda size: size[0] * size[1])
         maps = [nn.functional.interpolate(maps, finest, mode="nearest-exact") for maps, *_ in found]
@@ -185,13 +192,18 @@ class ClassAttributionPlugin(Plugin):
             about[self.classes] + tokens + self.smooth * " (max pooling smoothed: it can hide what the network does)",
         )  # fmt: skip
 
-    def _factorised(self, net: nn.Module, probe: Probe, layer: Layer) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Maps (B, F, h, w), weights (B, F, J), relative errors (B,) and negative shares (B,)."""
-        batches = probe.images.split(max(1, min(16, self.batch_size)))
+    def _attributed(self, net: nn.Module, probe: Probe, layer: Layer) -> tuple[list[Tensor], list[Tensor]]:
+        """Attributions (n, J, h, w) and logits (n, J) of this process's share of the images, batch by batch."""
+        size = min(AT_ONCE, self.batch_size)
+        mine = part(len(probe), size)
+        batches = probe.images[mine.start : mine.stop].split(size) if mine else ()
         tails = (Tail(net, images, layer) for images in batches)
         with torch.no_grad():
             pairs = [(all_classes(t, smooth=self.smooth, chunk=self.batch_size), t(t.activations)) for t in tails]
-        attributions, logits = (torch.cat(part) for part in zip(*pairs, strict=True))
+        return [attributions for attributions, _ in pairs], [logits for _, logits in pairs]
+
+    def _factorised(self, layer: Layer, attributions: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Maps (B, F, h, w), weights (B, F, J), relative errors (B,) and negative shares (B,)."""
         finite(attributions, f"the attributions at {layer.name}")
         scale = self._scale(logits)
         rows = (attributions * scale[..., None, None]).flatten(2).mT.contiguous()  # (B, P, J)
