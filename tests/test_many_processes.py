@@ -1,6 +1,8 @@
 """The same on many processes: what each shipped plugin finds, and a training with studies that fail on one of them."""
 
 import csv
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from tests.conftest import Run, identical
 from tests.processes import on_processes
 from tests.test_every_plugin import NAMES, coloured, make, rebuilt
 
+ROOT = Path(__file__).parents[1]
 SMALL = {
     "saliency": {"steps": 8, "samples": 4},
     "nmf": {"restarts": 1, "icon_steps": 8},
@@ -68,6 +71,19 @@ def test_every_plugin_finds_the_same_on_many_processes(name, alone, on_many):
     assert_alike(fields, expected)
     assert scalars == pytest.approx(expected_scalars, rel=1e-5, abs=1e-5)
     assert all(other[name] is None for other in on_many[1:])  # only the first draws and writes
+
+
+def of_the_guide(rank: int = 0) -> torch.Tensor | None:
+    first, shared = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "plugins.md").read_text(), re.DOTALL)
+    exec(first + shared, guide := {"__name__": "guide"})
+    net, data = coloured(3)
+    found = guide["AllConfidencePlugin"](name="all", batch_size=5).look(net, data.probe)
+    return None if found is None else found.highest
+
+
+def test_the_shared_study_of_the_guide_works_as_it_is_written_there(tmp_path):
+    first, second = on_processes(2, of_the_guide, tmp_path)
+    assert len(first) == 24 and torch.equal(first, of_the_guide()) and second is None
 
 
 ON_TWO = [
