@@ -91,13 +91,15 @@ def resume_from(cfg: DictConfig, module) -> str | None:
         return None
     from pathlib import Path
 
+    from lightning.pytorch.utilities import rank_zero_only
+
     from interp.lit.checkpoint import find_checkpoint, read_checkpoint
     from interp.lit.resume import carry_over
 
     path = find_checkpoint(cfg.checkpoint, ("last.ckpt", "best.ckpt"))
     checkpoint = read_checkpoint(path)
     module.on_load_checkpoint(checkpoint)
-    carry_over(path, checkpoint, Path(cfg.output))
+    rank_zero_only(carry_over)(path, checkpoint, Path(cfg.output))
     return str(path)
 
 
