@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from interp.exchange import NOTHING, Study, all_processes
+from interp.exchange import NOTHING, PeerFailed, Study, all_processes
 
+__all__ = ["PeerFailed", "before", "buffers_of_first", "everyones", "folded", "from_first", "gathered", "go_on_alone",
+           "handed_in", "is_first", "part", "summed", "together"]  # fmt: skip
 T = TypeVar("T")
 _under_way: ContextVar[Study | None] = ContextVar("study", default=None)  # not on the thread that draws
 

@@ -176,6 +176,8 @@ class Plugin(Callback):
             self.keep(result, folder, trainer.loggers, epoch=epoch, step=step)
         except Disturbed:  # training itself would no longer be what it was
             raise
+        except share.PeerFailed as error:
+            return {"failed": 1.0}, self._failure(error, epoch) if trainer.is_global_zero else None
         except Exception as error:
             return {"failed": 1.0}, self._failure(error, epoch)
         return {**self._finite(result.scalars(), epoch), **self._cost(began, epoch)}, None
