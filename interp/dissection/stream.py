@@ -5,19 +5,16 @@ reads the labels and counts. Memory depends on the units and on the quantile's s
 images. States of several processes merge to the same bits.
 """
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from interp.dissection.concepts import ConceptData, shuffled_labels, stack
-from interp.dissection.quantile import BinnedValues, Known, Quantile, TopValues
+from interp.dissection.observed import Observed, known, same_shape, start_of
 from interp.dissection.result import Dissection
-from interp.dissection.spool import Spool
 from interp.dissection.tally import Counts, Maps, count
-from interp.errors import UserError, unknown
+from interp.errors import UserError
 from interp.layers import capture
 from interp.share import from_first, is_first, part, summed
 
@@ -25,40 +22,6 @@ View = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 QUANTILE = 0.005
 MINIMUM = 0.04  # IoU of a detector
 BATCH = 64
-MEMORY = 2**31  # bytes that the largest values of a layer may take; beyond, thresholds come from a histogram
-
-
-@dataclass
-class Observed:
-    """What the first pass keeps of one layer."""
-
-    quantile: Quantile
-    broken: Tensor  # (U,) bool: the unit put out NaN or infinity
-    grid: tuple[int, int]  # h, w
-    maps: Spool = field(default_factory=Spool)
-
-    def add(self, activations: Tensor) -> None:
-        """Take in the activations (B, U, h, w) of a batch."""
-        bad = ~activations.isfinite()
-        if bad.any():
-            self.broken |= bad.any(dim=(0, 2, 3)).to(self.broken.device)
-            activations = activations.masked_fill(bad, torch.finfo(activations.dtype).min)
-        self.quantile.add(activations.transpose(0, 1).flatten(1))
-        self.maps.add(Maps.above(activations, self.quantile.bound().to(activations.device)))
-
-    def merge(self, quantile: Quantile, broken: Tensor) -> None:
-        """Take in what another process found in its share; its maps stay with it."""
-        self.quantile.merge(quantile)
-        self.broken |= broken.to(self.broken.device)
-
-    def unite(self) -> None:
-        """Take in what all processes that study together found in their shares; each keeps its maps."""
-        self.quantile.unite()
-        self.broken = summed(self.broken.long()) > 0
-
-    def thresholds(self) -> Tensor:
-        """(U,) float32 on the CPU, NaN for a broken unit, which therefore never fires."""
-        return self.quantile.thresholds().cpu().masked_fill(self.broken.cpu(), torch.nan)
 
 
 @torch.no_grad()
@@ -86,7 +49,7 @@ def observe(
     device = _device(net)
 
     def start(name: str, shape: tuple[int, ...]) -> Observed:
-        return _start(name, shape, _known(thresholds, name, shape, device), quantile, total or len(data))
+        return start_of(name, shape, known(thresholds, name, shape, device), quantile, total or len(data))
 
     for indices in _batches(len(data), batch_size):
         images = _images(data, indices).to(device)
@@ -94,11 +57,12 @@ def observe(
         for name, values in (view(activations) if view else activations).items():
             if name not in observed:
                 observed[name] = start(name, tuple(values.shape))
-            _check(name, values, observed[name])
+            same_shape(name, values, observed[name])
             observed[name].add(values.float())
     shapes = from_first({name: (1, len(one.broken), *one.grid) for name, one in observed.items()})
     for name, shape in shapes.items():
-        observed.setdefault(name, start(name, shape))  # a process without a share
+        if name not in observed:  # a process without a share
+            observed[name] = start(name, shape)
         observed[name].unite()
     return observed
 
@@ -126,40 +90,6 @@ def _images(data: ConceptData, indices: range) -> Tensor:
             shapes = f"{tuple(images[0].shape)} and {tuple(image.shape)}"
             raise UserError(f"images of several sizes, {shapes}: set the reader's `size`")
     return torch.stack(images)
-
-
-def _known(
-    thresholds: Mapping[str, Tensor] | None, name: str, shape: tuple[int, ...], device: torch.device
-) -> Tensor | None:
-    if thresholds is None:
-        return None
-    if name not in thresholds:
-        raise unknown("layer", name, thresholds, owner="the thresholds given")
-    if thresholds[name].shape != shape[1:2]:
-        raise UserError(f"{len(thresholds[name])} thresholds for the {shape[1]} units of {name}")
-    return thresholds[name].to(device)
-
-
-def _start(name: str, shape: tuple[int, ...], known: Tensor | None, quantile: float, images: int) -> Observed:
-    if len(shape) != 4:
-        raise UserError(f"layer {name!r} cannot be dissected: its output is {shape}, not (B, C, H, W)")
-    units, grid = shape[1], (shape[2], shape[3])
-    total = images * grid[0] * grid[1]
-    if known is None and quantile * total < 1:
-        warnings.warn(f"{total} positions are too few for quantile={quantile}: no unit of {name} fires", stacklevel=3)
-    finder: Quantile = Known(known) if known is not None else TopValues(units, total, quantile)
-    if isinstance(finder, TopValues) and 8 * units * finder.keep > MEMORY:
-        finder = BinnedValues(units, quantile, total)
-    return Observed(finder, torch.zeros(units, dtype=torch.bool), grid)
-
-
-def _check(name: str, values: Tensor, observed: Observed) -> None:
-    expected = (len(observed.broken), *observed.grid)
-    if tuple(values.shape[1:]) != expected:
-        raise UserError(
-            f"layer {name!r} put out {tuple(values.shape[1:])} after {expected}: set the reader's `size`, "
-            "so that all images have the same"
-        )
 
 
 def tally(

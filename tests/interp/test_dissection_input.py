@@ -63,7 +63,7 @@ def test_what_cannot_be_dissected_is_named():
 def test_thresholds_come_from_a_histogram_where_the_largest_values_take_too_much_memory(monkeypatch):
     data = random_data(images=40)
     exact = dissect(Channels(), data, ["units"], quantile=0.1)["units"]
-    monkeypatch.setattr("interp.dissection.stream.MEMORY", 0)
+    monkeypatch.setattr("interp.dissection.observed.MEMORY", 0)
     found = dissect(Channels(), data, ["units"], quantile=0.1, batch_size=7)["units"]
     assert (found.thresholds >= exact.thresholds).all()
     assert (found.thresholds <= exact.thresholds * (1 + 1 / 128)).all()
