@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from interp.share import part
+from interp.errors import UserError
+from interp.share import everyones, part
 
 
 class LabelledImages(Protocol):
@@ -40,6 +41,13 @@ class Probe:
         """The same probe with its tensors on `device`."""
         moved = {name: getattr(self, name).to(device) for name in ("images", "labels", "indices")}
         return replace(self, **moved)
+
+    def agreed(self) -> "Probe":
+        """The same probe; raises UserError where processes that study together have others."""
+        about = (int((self.images * 255).round().long().sum()), tuple(self.labels.tolist()), self.class_names)
+        if len(set(everyones(about))) > 1:
+            raise UserError("the processes read different images: give each machine the same data, in the same order")
+        return self
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images of the data set in its order, `size` at a time, on the probe's device; its own without one.

@@ -104,7 +104,7 @@ class Plugin(Callback):
             quiet(net, seed=self.seed, report=self._warn_of_changes),
             time_limit(self.timeout, advice),
         ):
-            result = self.analyze(net, probe.to(device))
+            result = self.analyze(net, probe.agreed().to(device))
         if not isinstance(result, Result):
             raise TypeError(f"analyze returned {type(result).__name__}, which is no interp.result.Result")
         return result

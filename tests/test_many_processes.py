@@ -2,11 +2,13 @@
 
 import csv
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from interp.errors import UserError
 from interp.result import Result
 from tests.conftest import Run, identical
 from tests.processes import on_processes
@@ -71,6 +73,19 @@ def test_every_plugin_finds_the_same_on_many_processes(name, alone, on_many):
     assert_alike(fields, expected)
     assert scalars == pytest.approx(expected_scalars, rel=1e-5, abs=1e-5)
     assert all(other[name] is None for other in on_many[1:])  # only the first draws and writes
+
+
+def with_other_images(rank: int) -> str:
+    net, data = coloured(3)
+    probe = replace(data.probe, images=data.probe.images * (1 - rank / 2))
+    with pytest.raises(UserError) as caught:
+        make("similarity").look(net, probe)
+    return str(caught.value)
+
+
+def test_other_images_on_one_process_are_refused(tmp_path):
+    first, second = on_processes(2, with_other_images, tmp_path)
+    assert "the processes read different images" in first and "the processes read different images" in second
 
 
 def of_the_guide(rank: int = 0) -> torch.Tensor | None:
