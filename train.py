@@ -95,11 +95,13 @@ def resume_from(cfg: DictConfig, module) -> str | None:
 
     from interp.lit.checkpoint import find_checkpoint, read_checkpoint
     from interp.lit.resume import carry_over
+    from plugins.report import draw_last
 
     path = find_checkpoint(cfg.checkpoint, ("last.ckpt", "best.ckpt"))
     checkpoint = read_checkpoint(path)
     module.on_load_checkpoint(checkpoint)
     rank_zero_only(carry_over)(path, checkpoint, Path(cfg.output))
+    rank_zero_only(draw_last)(Path(cfg.output))
     return str(path)
 
 

@@ -3,7 +3,7 @@
 import argparse
 import json
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,18 @@ def undrawn(run: Path) -> Iterator[Path]:
 
 def draw(run: Path, again: bool = False, trust: Collection[str] = ()) -> int:
     """Draw what is missing, or `again` everything; how many results were drawn. What cannot be is reported."""
+    return _draw(run, sorted(run.glob("results/*/epoch=*")) if again else undrawn(run), trust)
+
+
+def draw_last(run: Path) -> int:
+    """Draw the last look of every study: a kill can have come before its pictures were done, or amid them."""
+    looks = (sorted(study.glob("epoch=*")) for study in sorted(run.glob("results/*")))
+    return _draw(run, (folders[-1] for folders in looks if folders))
+
+
+def _draw(run: Path, folders: Iterable[Path], trust: Collection[str] = ()) -> int:
     drawn = 0
-    for folder in sorted(run.glob("results/*/epoch=*")) if again else undrawn(run):
+    for folder in folders:
         try:
             if not all(inside(folder / f"result.{kind}", run) for kind in ("json", "safetensors")):
                 raise UserError(LINK)
