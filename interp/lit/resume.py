@@ -30,7 +30,7 @@ class EpochScalars(Callback):
 
 
 def carry_over(checkpoint: Path, content: dict[str, Any], target: Path) -> None:
-    """Copy what the resumed run found up to the checkpoint's epoch, and its best checkpoint.
+    """Copy what the resumed run found up to the checkpoint's epoch, the checkpoint and the best one.
 
     In the same folder, what was found after that epoch goes: the resumed run finds it again. `content` is what
     `read_checkpoint` gives.
@@ -55,6 +55,7 @@ def carry_over(checkpoint: Path, content: dict[str, Any], target: Path) -> None:
         _mend_rows(target / "results" / "metrics.jsonl", content)
     if (best := checkpoint.with_name("best.ckpt")).is_file():
         _copy_whole(best, target / "checkpoints" / best.name)
+    _copy_whole(checkpoint, target / "checkpoints" / "last.ckpt")  # at the end: where it lies, all is carried over
     log.warning("resuming %s; its results are carried over", source)
 
 

@@ -146,7 +146,10 @@ def test_results_of_the_resumed_run_are_carried_over_up_to_its_epoch(tmp_path):
     (old / "results" / "metrics.jsonl").write_text("\n".join([*rows, '{"step": 1']))
     (old / "results" / "nmf" / "epoch=0001" / ".groups.png.7.part").touch()
     content = {"epoch": 0, "epoch_scalars": {"step": 5, "scalars": {"epoch": 1.0, "a": 2.0}}}  # of a row that is lost
+    (old / "checkpoints").mkdir()
+    (old / "checkpoints" / "last.ckpt").write_text("weights")
     carry_over(old / "checkpoints" / "last.ckpt", content, new)
+    assert (new / "checkpoints" / "last.ckpt").read_text() == "weights"
     assert list(new.rglob("*.part")) == []
     carry_over(old / "checkpoints" / "last.ckpt", content, old)  # in the same folder
     lost = '{"step": 5, "epoch": 1, "metrics": {"a": 2.0}}'
