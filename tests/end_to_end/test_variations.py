@@ -167,6 +167,14 @@ def test_an_output_folder_that_cannot_be_made_is_named(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_read_only_output_folder_is_named_before_the_first_epoch(tmp_path, mounted):
+    disk = mounted("ro,size=1m")
+    done = command(tmp_path, "+plugin=nmf", f"output={disk}/run", check=False)
+    assert done.returncode == 1 and f"{disk}/run: Read-only file system" in done.stderr, done.stderr
+    assert "output=FOLDER" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
 def test_mnist_reaches_its_accuracy_in_two_epochs(tmp_path):
     root = SHARED / "data" / "mnist"
     if not root.is_dir():
