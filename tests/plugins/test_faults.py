@@ -94,7 +94,7 @@ def test_a_sink_that_cannot_be_reached_is_told_of_once(faulty):
 
 
 def test_a_full_disk_ends_the_run_by_its_name_and_leaves_the_last_checkpoint(train, tmp_path, mounted, caplog):
-    disk = mounted("size=8m")
+    disk = mounted("size=16m")
     with pytest.raises(UserError, match=f"t.ckpt: No space left .* disk at {disk} has .* the one before"):
         train(disk / "run", study("Filling", at_start="false", folder=disk), "trainer.max_epochs=3", "logger=report")
     assert "plugin study failed at epoch 2: OSError: [Errno 28] No space left on device" in caplog.text
