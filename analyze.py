@@ -25,22 +25,26 @@ def analyze(cfg: DictConfig) -> None:
     from interp.lit.console import calm
     from interp.lit.secrets import hidden
     from interp.lit.sinks import close_wandb
+    from interp.lit.torchrun import join
 
     calm()
+    rank, place = join()
+    if rank:
+        logging.getLogger().setLevel(logging.ERROR)  # the first process tells
     paths = named_checkpoints(cfg.checkpoint, ("best.ckpt", "last.ckpt"))
     if unknown := sorted(set(map(str, cfg.only)) - set(paths)):
         raise UserError(f"only.{unknown[0]}: no checkpoint has this name; there is {', '.join(paths)}")
-    networks = [Network(cfg, name, path) for name, path in paths.items()]
+    networks = [Network(cfg, name, path, place) for name, path in paths.items()]
     if len(networks) > 1:
         same_probe(networks)
-    loggers = build.loggers(cfg)
+    loggers = [] if rank else build.loggers(cfg)
     for logger in loggers:
         logger.log_hyperparams(hidden(OmegaConf.to_container(cfg, resolve=True)))
     status = "failed"
     try:
         for path in filter(None, paths.values()):
             artifacts.use(loggers, path)
-        failed = study(cfg, networks, loggers)
+        failed = study(cfg, networks, loggers, first=rank == 0)
         status = "failed" if failed else "success"
     finally:
         for logger in loggers:
@@ -55,7 +59,8 @@ def analyze(cfg: DictConfig) -> None:
 class Network:
     """The network of a checkpoint with its run's own data, and the plugins that look at it."""
 
-    def __init__(self, cfg: DictConfig, name: str, path) -> None:
+    def __init__(self, cfg: DictConfig, name: str, path, place: int) -> None:
+        import torch
         from lightning import Fabric
 
         from interp.lit import build
@@ -70,7 +75,8 @@ class Network:
         self.net = build.network(own, images)
         if path is not None:
             load_weights(self.net, images.class_names, checkpoint)
-        self.net.to(Fabric(accelerator=cfg.accelerator, devices=1).device)
+        device = Fabric(accelerator=cfg.accelerator, devices=1).device
+        self.net.to(torch.device("cuda", place) if device.type == "cuda" else device)
         self.probe, self.plugins = images.probe, build.plugins(own)
         self.epoch, self.step = checkpoint["epoch"] + 1, max(0, checkpoint["global_step"] - 1)
         for plugin in self.plugins:
@@ -111,14 +117,17 @@ def same_probe(networks: list[Network]) -> None:
         network.probe = first
 
 
-def study(cfg: DictConfig, networks: list[Network], loggers: list) -> list[str]:
-    """Let every plugin look at the networks; one that fails does not keep the others from it. What failed, and why."""
+def study(cfg: DictConfig, networks: list[Network], loggers: list, first: bool) -> list[str]:
+    """Let every plugin look at the networks; one that fails does not keep the others from it. What failed, and why.
+
+    Of several processes all look, and the `first` keeps what is found.
+    """
     import traceback
 
     failed = []
     for position, key in enumerate(plugin.name for plugin in networks[0].plugins):
         try:
-            look(cfg, networks, position, key, loggers)
+            look(cfg, networks, position, key, loggers, first)
         except Exception as error:
             if not isinstance(error, UserError):
                 log.warning("plugin %s failed\n%s", key, traceback.format_exc())
@@ -128,7 +137,7 @@ def study(cfg: DictConfig, networks: list[Network], loggers: list) -> list[str]:
     return failed
 
 
-def look(cfg: DictConfig, networks: list[Network], position: int, key: str, loggers: list) -> None:
+def look(cfg: DictConfig, networks: list[Network], position: int, key: str, loggers: list, first: bool) -> None:
     """Study each network with its plugin at `position`, keep and log what was found, side by side of several."""
     from pathlib import Path
 
@@ -138,12 +147,14 @@ def look(cfg: DictConfig, networks: list[Network], position: int, key: str, logg
     for network in networks:
         plugin = network.plugins[position]
         result = plugin.look(network.net, network.probe)
+        if not first:
+            continue
         if network.run is not None:
             result = plugin.continued(result, network.run / "results" / key, network.epoch)
         found[network.name] = result
         plugin.name = key if len(networks) == 1 else f"{key}.{network.name}"
         keep(plugin, result, results, loggers, network.epoch, network.step)
-    if len(networks) > 1:
+    if len(found) > 1:
         plugin.name = key
         keep(plugin, SideBySide(found), results, loggers, max(n.epoch for n in networks), networks[-1].step)
 

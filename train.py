@@ -1,13 +1,12 @@
 """Train a network and study it at epoch ends: python train.py +plugin=nmf"""
 
 import logging
-import os
 import signal
 
 import hydra
 from omegaconf import DictConfig
 
-from conf.check import check, launch, run_stamp, sweeping, told_clearly
+from conf.check import check, launch, sweeping, told_clearly
 from interp.errors import unknown
 
 log = logging.getLogger("train")
@@ -135,8 +134,4 @@ def conclude(cfg: DictConfig, trainer, metrics: dict, runs: str | None, number: 
 
 
 if __name__ == "__main__":
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        from interp.lit.torchrun import agree_on_folder
-
-        agree_on_folder(run_stamp())
     launch(train)

@@ -211,6 +211,10 @@ def launch(main: Callable[[], None]) -> None:
     """Run a Hydra main function so that errors reach `clear_errors` instead of Hydra's own printing."""
     import os
 
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        from interp.lit.torchrun import agree_on_folder
+
+        agree_on_folder(run_stamp())
     os.environ.setdefault("RUN_STAMP", run_stamp())  # one folder for all processes of a run, and no other run's
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.path.append(str(CONF.parent / "interp" / "lit" / "launchers"))  # Hydra looks for packages `hydra_plugins` there

@@ -1,7 +1,8 @@
-"""One output folder for the processes that torchrun starts: Hydra names it before they know each other."""
+"""Processes that torchrun starts: one output folder, which Hydra names before they know each other, shared studies."""
 
 import os
 import sys
+from pathlib import Path
 
 
 def agree_on_folder(stamp: str) -> None:
@@ -18,5 +19,15 @@ def agree_on_folder(stamp: str) -> None:
     if rank == 0:
         store.set(key, os.environ.get("RUN_STAMP", stamp))
     else:
-        sys.argv += ["hydra.output_subdir=null", f"hydra.job.name=train_process_{rank}"]
+        sys.argv += ["hydra.output_subdir=null", f"hydra.job.name={Path(sys.argv[0]).stem}_process_{rank}"]
     os.environ["RUN_STAMP"] = store.get(key).decode()
+
+
+def join() -> tuple[int, int]:
+    """Let the processes of torchrun study together; this one's rank, and its rank on its machine (0 and 0 of one)."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "TORCHELASTIC_RUN_ID" not in os.environ:
+        return 0, 0
+    from torch import distributed
+
+    distributed.init_process_group("gloo")
+    return distributed.get_rank(), int(os.environ["LOCAL_RANK"])

@@ -31,3 +31,19 @@ def test_two_processes_write_one_run(launcher, tmp_path):
     assert [row["epoch"] for row in rows if "confusion/accuracy" in row["metrics"]] == [0, 1, 2]
     assert all(row["metrics"].get("confusion/failed", 0) == 0 for row in rows)
     assert "failed" not in (run / "train.log").read_text()
+
+
+@pytest.mark.slow
+def test_an_analysis_by_torchrun_finds_what_one_process_finds(tmp_path):
+    own = {key: value for key, value in os.environ.items() if key != "RUN_STAMP" and not key.startswith("WANDB")}
+    found = []
+    for processes in ("1", "2"):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
+                   str(ROOT / "analyze.py"), "data.size=16", "+plugin=[confusion,dissection]", "accelerator=cpu",
+                   f"output={tmp_path / processes}"]  # fmt: skip
+        done = subprocess.run(command, env=own, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0 and done.stdout.count("Done: results and report") == 1, done.stdout + done.stderr
+        assert (tmp_path / processes / "report.html").is_file()
+        read = sorted((tmp_path / processes).glob("results/*/epoch=0000/result.json"))
+        found.append([json.loads(path.read_text())["scalars"] for path in read])
+    assert len(found[0]) == 2 and found[0] == found[1]
