@@ -20,6 +20,8 @@ def analyze(cfg: DictConfig) -> None:
         raise UserError("no plugin to run: add one, such as +plugin=nmf")
     from pathlib import Path
 
+    from lightning import seed_everything
+
     from interp.lit import artifacts, build
     from interp.lit.checkpoint import named_checkpoints
     from interp.lit.console import calm
@@ -28,6 +30,7 @@ def analyze(cfg: DictConfig) -> None:
     from interp.lit.torchrun import join
 
     calm()
+    seed_everything(cfg.seed, verbose=False)
     rank, place = join()
     if rank:
         logging.getLogger().setLevel(logging.ERROR)  # the first process tells
