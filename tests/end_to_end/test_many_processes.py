@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -47,3 +48,24 @@ def test_an_analysis_by_torchrun_finds_what_one_process_finds(tmp_path):
         read = sorted((tmp_path / processes).glob("results/*/epoch=0000/result.json"))
         found.append([json.loads(path.read_text())["scalars"] for path in read])
     assert len(found[0]) == 2 and found[0] == found[1]
+
+
+@pytest.mark.slow
+def test_the_script_for_clusters_runs_on_one_machine(tmp_path):
+    own = {
+        key: value for key, value in os.environ.items() if key != "RUN_STAMP" and not key.startswith(("WANDB", "SLURM"))
+    }
+    own["PATH"] = f"{Path(sys.executable).parent}:{own['PATH']}"
+    train = [
+        sys.executable,
+        "train.py",
+        "trainer.max_epochs=1",
+        "data.size=16",
+        "logger=none",
+        f"output={tmp_path / 'run'}",
+    ]
+    subprocess.run(train, cwd=ROOT, env=own, check=True, timeout=300)
+    dissect = ["docs/dissect_cluster.sh", str(tmp_path / "run"), f"output={tmp_path / 'found'}", "accelerator=cpu"]
+    subprocess.run(dissect, cwd=ROOT, env=own, check=True, timeout=300)
+    (found,) = (tmp_path / "found" / "results" / "dissection").glob("epoch=0001/result.json")
+    assert json.loads(found.read_text())["scalars"]["mean_best_iou"] > 0
