@@ -45,14 +45,16 @@ def end(train, folder, kind: str, *overrides: str, backend: str = "eager") -> di
         run = train(folder, *BASE, *TRAININGS[kind], *overrides)
     left = run.checkpoint()
     left["callbacks"] = left["callbacks"]["RandomState"]
+    left["epoch_scalars"]["scalars"] = trainings_own(left["epoch_scalars"]["scalars"])
     with (folder / "csv" / "metrics.csv").open() as file:
-        rows = [
-            {k: v for k, v in row.items() if v and k.split("/")[0] not in (*NAMES, "vandal")}
-            for row in csv.DictReader(file)
-        ]
+        rows = [{k: v for k, v in trainings_own(row).items() if v} for row in csv.DictReader(file)]
     left["metrics"] = [row for row in rows if set(row) - {"epoch", "step"}]
     assert len(left["metrics"]) == 4 and "val/loss" in left["metrics"][0]
     return left
+
+
+def trainings_own(scalars: dict) -> dict:
+    return {name: value for name, value in scalars.items() if name.split("/")[0] not in (*NAMES, "vandal")}
 
 
 @pytest.fixture(scope="module")
