@@ -16,6 +16,7 @@ from torch import distributed as dist
 
 from interp.errors import UserError
 from interp.quiet import Disturbed
+from interp.signals import undivided
 
 PATIENCE = timedelta(days=2)  # of processes that wait while the first studies alone
 ALIKE = {kind.__name__: kind for kind in (UserError, Disturbed, torch.OutOfMemoryError)}
@@ -40,7 +41,10 @@ def all_processes() -> dist.ProcessGroup | None:
 
 @dataclass
 class Study:
-    """One study of all processes, on each of them."""
+    """One study of all processes, on each of them.
+
+    No time limit ends an exchange in the middle: the others would take the next one for the rest of it.
+    """
 
     group: dist.ProcessGroup
     told: bool = False  # that a process failed, so that all are about to leave
@@ -49,6 +53,7 @@ class Study:
     def __post_init__(self) -> None:
         self.rank, self.size = self.group.rank(), self.group.size()
 
+    @undivided()
     def tell(self, what: str, value: Any = None, error: Exception | None = None) -> list[Any]:
         """Every process's `value`; raises on all of them if one brought an `error`, or not all came for `what`."""
         words: list[Any] = [None] * self.size
@@ -65,6 +70,7 @@ class Study:
             raise PeerFailed(f"the processes are at different places: {', '.join(what for what, *_ in words)}")
         return [value for _, value, _ in words]
 
+    @undivided()
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over the processes, exact for integers, added in float64 otherwise."""
         self.tell(f"sum of {tuple(tensor.shape)}")
@@ -72,6 +78,7 @@ class Study:
         dist.all_reduce(total, group=self.group)
         return total.to(tensor)
 
+    @undivided()
     def fold(self, mine: Tensor | None, merge: Callable[[Tensor, Tensor], Tensor], *, to_all: bool) -> Tensor:
         """`merge` of the tensors of those that have one: on all processes, or on the first, others getting rubbish.
 
@@ -91,6 +98,7 @@ class Study:
             found = theirs.to(device) if found is None else merge(found.detach(), theirs.to(device))
         return self.first(found).to(device) if to_all else torch.empty(0) if found is None else found.detach()
 
+    @undivided()
     def first(self, tensor: Tensor | None) -> Tensor:
         """The first process's `tensor`, on the CPU."""
         about = None if tensor is None else (tuple(tensor.shape), tensor.dtype)

@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from threading import current_thread, main_thread
 from typing import Any
 
@@ -53,6 +54,25 @@ class _TimeUp(BaseException):
     """Passes any `except Exception` within the block."""
 
 
+_late: ContextVar[list[bool] | None] = ContextVar("late", default=None)  # what `undivided` notes
+
+
+@contextmanager
+def undivided() -> Iterator[None]:
+    """Let no time limit end the block in the middle; one that was reached meanwhile ends it right after."""
+    if _late.get() is not None:
+        yield
+        return
+    late: list[bool] = []
+    token = _late.set(late)
+    try:
+        yield
+    finally:
+        _late.reset(token)
+    if late:
+        raise _TimeUp
+
+
 @contextmanager
 def time_limit(seconds: float | None, advice: str = "") -> Iterator[None]:
     """Raise TimeoutError where the block takes longer than `seconds`; None is no limit.
@@ -65,7 +85,9 @@ def time_limit(seconds: float | None, advice: str = "") -> Iterator[None]:
         return
 
     def ring(number: int, frame: Any) -> None:
-        raise _TimeUp
+        if (late := _late.get()) is None:
+            raise _TimeUp
+        late.append(True)
 
     handler, began = signal.signal(signal.SIGALRM, ring), time.monotonic()
     delay, interval = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again, where a bare except swallows it

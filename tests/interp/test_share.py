@@ -10,6 +10,7 @@ from interp import share
 from interp.errors import UserError
 from interp.exchange import PeerFailed
 from interp.quiet import Disturbed
+from interp.signals import time_limit
 from tests.processes import on_processes
 
 COUNTS = ((7, 3), (3, 3), (1, 1), (0, 2))  # things, and how many are read at a time
@@ -134,3 +135,25 @@ def test_what_one_raises_all_raise(tmp_path):
         "at different places: tensors, sum of (1,)" in first[4][1]
         and first[5][1] == "RuntimeError: a bug (on process 1)"
     )
+
+
+def limited(rank: int) -> list[str]:
+    def hanging():
+        with time_limit(0.3):
+            if rank:
+                time.sleep(60)
+            return share.summed(torch.ones(1))
+
+    found = []
+    for _ in range(2):
+        with pytest.raises((TimeoutError, PeerFailed)) as caught:
+            share.together(hanging)
+        found.append(str(caught.value))
+    return [*found, str(share.together(lambda: share.summed(torch.ones(1)).item()))]
+
+
+def test_a_time_limit_does_not_cut_an_exchange_in_two(tmp_path):
+    """The limit of the one that waits is reached as well, amid the exchange."""
+    first, second = on_processes(2, limited, tmp_path, seconds=60)
+    assert first == ["TimeoutError: took longer than 0.3 seconds (on process 1)"] * 2 + ["2.0"]
+    assert second == ["took longer than 0.3 seconds"] * 2 + ["2.0"]
