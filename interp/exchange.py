@@ -73,8 +73,8 @@ class Study:
     @undivided()
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over the processes, exact for integers, added in float64 otherwise."""
-        self.tell(f"sum of {tuple(tensor.shape)}")
         total = tensor.detach().to("cpu", torch.float64 if tensor.is_floating_point() else torch.int64, copy=True)
+        self.tell(f"sum of {tuple(tensor.shape)}")
         dist.all_reduce(total, group=self.group)
         return total.to(tensor)
 
@@ -89,13 +89,15 @@ class Study:
             raise ValueError(NOTHING)
         device = torch.device("cpu") if mine is None else mine.device
         found = mine
-        if self.rank and mine is not None and mine.numel():
-            dist.send(_bytes(mine.detach().cpu()), dst=0, group=self.group)
-        for source in [source for source in range(1, self.size) if shapes[source] and self.rank == 0]:
-            theirs = torch.empty(shapes[source][0], dtype=shapes[source][1])
-            if theirs.numel():
-                dist.recv(_bytes(theirs), src=source, group=self.group)
-            found = theirs.to(device) if found is None else merge(found.detach(), theirs.to(device))
+        for source in [source for source in range(1, self.size) if shapes[source]]:
+            self.tell(f"tensor of process {source}")  # none waits to send to a first that has failed
+            if self.rank == source and mine is not None and mine.numel():
+                dist.send(_bytes(mine.detach().cpu()), dst=0, group=self.group)
+            if self.rank == 0:
+                theirs = torch.empty(shapes[source][0], dtype=shapes[source][1])
+                if theirs.numel():
+                    dist.recv(_bytes(theirs), src=source, group=self.group)
+                found = theirs.to(device) if found is None else merge(found.detach(), theirs.to(device))
         return self.first(found).to(device) if to_all else torch.empty(0) if found is None else found.detach()
 
     @undivided()

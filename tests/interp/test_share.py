@@ -157,3 +157,17 @@ def test_a_time_limit_does_not_cut_an_exchange_in_two(tmp_path):
     first, second = on_processes(2, limited, tmp_path, seconds=60)
     assert first == ["TimeoutError: took longer than 0.3 seconds (on process 1)"] * 2 + ["2.0"]
     assert second == ["took longer than 0.3 seconds"] * 2 + ["2.0"]
+
+
+def unmergeable(rank: int) -> str:
+    def study():
+        share.folded(torch.ones(5_000_000), lambda first, second: torch.cat([first, second[None]]))
+
+    with pytest.raises(RuntimeError) as caught:
+        share.together(study)
+    return str(caught.value)
+
+
+def test_what_the_first_cannot_merge_leaves_no_other_waiting_to_send(tmp_path):
+    first, *others = on_processes(3, unmergeable, tmp_path, seconds=60)
+    assert "same number of dimensions" in first and others == [f"RuntimeError: {first} (on process 0)"] * 2
