@@ -4,8 +4,9 @@ import logging
 import netrc
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ PATIENCE = 3  # failures in a row: each may have waited for a network
 def forgiving(logger: Logger) -> Logger:
     """`logger`, of which a call that fails is left out while training goes on.
 
-    The first failure is reported; after three in a row nothing more is logged, but `finalize` keeps what there is.
+    The first failure is reported; after three in a row of one kind of call nothing more is logged, but `finalize`
+    keeps what there is.
     """
     guard = _Guard(type(logger).__name__)
     for name in CALLS:
@@ -53,27 +55,27 @@ def forgiving(logger: Logger) -> Logger:
 @dataclass
 class _Guard:
     name: str
-    in_a_row: int = 0
+    in_a_row: Counter[str] = field(default_factory=Counter)  # by the call: Lightning saves after each row, which works
     told: bool = False
 
     def attempt(self, call: Callable, what: str, *arguments: Any, **options: Any) -> Any:
-        if self.in_a_row >= PATIENCE and what != "finalize":
+        if what != "finalize" and max(self.in_a_row.values(), default=0) >= PATIENCE:
             return None
         try:
             result = call(*arguments, **options)
         except Exception as error:
             self._tell(what, error)
             return None
-        self.in_a_row = 0
+        self.in_a_row[what] = 0
         return result
 
     def _tell(self, what: str, error: Exception) -> None:
-        self.in_a_row += 1
+        self.in_a_row[what] += 1
         reason = f"{type(error).__name__}: {error}"
         if not self.told:
             self.told = True
             log.warning("%s failed in %s (%s): left out, training goes on", self.name, what, reason, exc_info=error)
-        if self.in_a_row == PATIENCE:
+        if self.in_a_row[what] == PATIENCE:
             log.warning("%s failed %d times in a row (%s): no more is logged to it", self.name, PATIENCE, reason)
 
 
