@@ -88,7 +88,8 @@ class Plugin(Callback):
         """
         while True:
             try:
-                return share.together(partial(self._look, net, probe), shared=self.shares)
+                with held_back():  # until no process waits for this one: Lightning's handlers make all of them meet
+                    return share.together(partial(self._look, net, probe), shared=self.shares)
             except torch.OutOfMemoryError:  # on all processes alike
                 if self.batch_size == 1:
                     raise
@@ -99,7 +100,6 @@ class Plugin(Callback):
         device = next((p.device for p in net.parameters()), torch.device("cpu"))
         advice = f": give plugin.{self.name}.timeout more, or null for no limit"
         with (
-            held_back(),
             share.buffers_of_first(net),
             quiet(net, seed=self.seed, report=self._warn_of_changes),
             time_limit(self.timeout, advice),

@@ -1,17 +1,25 @@
 """The same on many processes: what each shipped plugin finds, and a training with studies that fail on one of them."""
 
 import csv
+import os
 import re
-from dataclasses import replace
+import signal
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import distributed as dist
+from torch import nn
 
+from interp import share
 from interp.errors import UserError
+from interp.probe import Probe
 from interp.result import Result
 from tests.conftest import Run, identical
 from tests.processes import on_processes
+from tests.studies import Confidence, ConfidencePlugin
 from tests.test_every_plugin import NAMES, coloured, make, rebuilt
 
 ROOT = Path(__file__).parents[1]
@@ -99,6 +107,38 @@ def of_the_guide(rank: int = 0) -> torch.Tensor | None:
 def test_the_shared_study_of_the_guide_works_as_it_is_written_there(tmp_path):
     first, second = on_processes(2, of_the_guide, tmp_path)
     assert len(first) == 24 and torch.equal(first, of_the_guide()) and second is None
+
+
+@dataclass(kw_only=True)
+class TakenBack(ConfidencePlugin):
+    """The cluster takes the machine back while the first process studies: it tells all `processes`."""
+
+    processes: list[int]
+
+    def analyze(self, net: nn.Module, probe: Probe) -> Confidence:
+        for process in self.processes:
+            os.kill(process, signal.SIGTERM)
+        time.sleep(0.2)
+        return super().analyze(net, probe)
+
+
+def taken_back(rank: int) -> tuple[int, int]:
+    met: list[torch.Tensor] = []
+
+    def meet(*_) -> None:  # as Lightning's handler
+        dist.broadcast(here := torch.tensor(rank + 1), src=0)
+        met.append(here)
+
+    signal.signal(signal.SIGTERM, meet)
+    numbers = [0, 0]
+    dist.all_gather_object(numbers, os.getpid())
+    net, data = coloured(3)
+    TakenBack(name="study", processes=numbers).look(net, data.probe)
+    return sum(map(int, met)), share.from_first(rank)
+
+
+def test_handlers_that_make_processes_meet_wait_until_all_have_looked(tmp_path):
+    assert on_processes(2, taken_back, tmp_path, seconds=60) == [(1, 0), (1, 0)]
 
 
 ON_TWO = [
