@@ -65,8 +65,15 @@ class InLogs(logging.Filter):
     """Hides secrets in what a handler of `logging` is given."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """The record goes on, its message complete and its secrets hidden."""
-        record.msg, record.args = hide(record.getMessage()), ()
+        """The record goes on, its message complete and its secrets hidden; without arguments that do not fit it.
+
+        What a filter raises would end the call that logs; logging itself only reports such mistakes.
+        """
+        try:
+            message = record.getMessage()
+        except Exception as error:
+            message = f"{record.msg} ({type(error).__name__} in the arguments of this message)"
+        record.msg, record.args = hide(message), ()
         if record.exc_info:
             record.exc_text = hide(logging.Formatter().formatException(record.exc_info))
         return True
