@@ -123,14 +123,19 @@ def same_probe(networks: list[Network]) -> None:
 def study(cfg: DictConfig, networks: list[Network], loggers: list, first: bool) -> list[str]:
     """Let every plugin look at the networks; one that fails does not keep the others from it. What failed, and why.
 
-    Of several processes all look, and the `first` keeps what is found.
+    Of several processes all look, and the `first` keeps what is found. Raises Disturbed where a study has changed a
+    network for good: the others would study something else.
     """
     import traceback
+
+    from interp.quiet import Disturbed
 
     failed = []
     for position, key in enumerate(plugin.name for plugin in networks[0].plugins):
         try:
             look(cfg, networks, position, key, loggers, first)
+        except Disturbed:
+            raise
         except Exception as error:
             if not isinstance(error, UserError):
                 log.warning("plugin %s failed\n%s", key, traceback.format_exc())
