@@ -12,7 +12,7 @@ from interp.errors import UserError
 from interp.files import inside
 from interp.lit.foreign import plain, read_yaml, result_class
 from interp.lit.report_page import write
-from interp.lit.run_files import LINK
+from interp.lit.run_files import DAMAGED, LINK
 from interp.result import Result
 from plugins.sinks import show
 
@@ -40,10 +40,10 @@ def undrawn(run: Path) -> Iterator[Path]:
     for path in sorted(run.glob("results/*/epoch=*/result.json")):
         drawn = {beside.stem for beside in path.parent.glob("[!.]*") if beside.suffix in (".png", ".html")}
         try:
-            captions = json.loads(path.read_text())["captions"]
-        except (OSError, ValueError, KeyError, TypeError):
+            captions = set(json.loads(path.read_text())["captions"])
+        except DAMAGED:
             continue  # the page says so
-        if not drawn or set(captions) - drawn:
+        if not drawn or captions - drawn:
             yield path.parent
 
 
@@ -94,8 +94,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"no results/ in {run}: give the folder of one run (of a sweep: python -m interp.lit.sweep)")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     drawn = draw(run, given.redraw, given.trust)
-    inside = write(run, **settings(run) | ({} if given.embed is None else {"embed": given.embed}))
-    where = "which can be passed on alone" if inside else "with its figures beside it in results/ (--embed: inside)"
+    embedded = write(run, **settings(run) | ({} if given.embed is None else {"embed": given.embed}))
+    where = "which can be passed on alone" if embedded else "with its figures beside it in results/ (--embed: inside)"
     print(f"{drawn} results drawn; {run / 'report.html'}, {where}")
 
 

@@ -58,6 +58,16 @@ def test_a_picture_that_a_caption_speaks_of_is_missed(run, capsys):
     assert capsys.readouterr().out.startswith("1 results")
 
 
+@pytest.mark.parametrize("about", ["[]", '{"captions": null}', '{"captions": [[]]}', "[" * 100_000])
+def test_a_damaged_result_costs_its_own_pictures_alone(run, capsys, about):
+    (run / "results" / "sure" / "epoch=0000" / "result.json").write_text(about)
+    bars = run / "results" / "sure" / "epoch=0001" / "bars.png"
+    for path in bars.parent.glob("*.[ph]*[gl]"):
+        path.unlink()
+    main([str(run)])
+    assert capsys.readouterr().out.startswith("1 results") and bars.is_file()
+
+
 def test_networks_side_by_side_are_read_from_each_ones_results(tmp_path):
     both = {"a": Confidence(torch.tensor([0.2, 0.4])), "b": Confidence(torch.tensor([0.9, 0.5]))}
     for name, epoch in {"a": 3, "b": 7}.items():
