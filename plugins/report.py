@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from conf.check import clear_errors
 from interp.comparison import SideBySide
 from interp.errors import UserError
 from interp.files import inside
@@ -100,4 +101,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with clear_errors():
+        main()
