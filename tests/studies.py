@@ -269,3 +269,6 @@ class Unreachable(CSVLogger):
 
     def log_metrics(self, metrics, step=None) -> None:
         raise ConnectionError("no route to host")
+
+    def after_save_checkpoint(self, checkpoint_callback) -> None:
+        raise ConnectionError("no route to host")

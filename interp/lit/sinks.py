@@ -35,7 +35,8 @@ class TensorBoard(TensorBoardLogger):
             self.experiment.add_image(tag, np.asarray(image), step, dataformats="HWC")
 
 
-CALLS = ("log_metrics", "log_hyperparams", "log_graph", "log_image", "log_table", "log_text", "save", "finalize")
+CALLS = ("log_metrics", "log_hyperparams", "log_graph", "log_image", "log_table", "log_text", "save",
+         "after_save_checkpoint", "finalize")  # fmt: skip
 PATIENCE = 3  # failures in a row: each may have waited for a network
 
 
