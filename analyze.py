@@ -170,7 +170,7 @@ def look(cfg: DictConfig, networks: list[Network], position: int, key: str, logg
 def keep(plugin, result, results, loggers: list, epoch: int, step: int) -> None:
     """Write, log and print one result of `plugin` under its name."""
     plugin.keep(result, results / plugin.name / f"epoch={epoch:04d}", loggers, epoch=epoch, step=step)
-    scalars = {f"{plugin.name}/{key}": value for key, value in result.scalars().items()}
+    scalars = {f"{plugin.name}/{key}": value for key, value in plugin.finite(result.scalars(), epoch).items()}
     log.info("epoch %d: %s", epoch, ", ".join(f"{key} {value:.4g}" for key, value in scalars.items()))
     for logger in loggers:
         logger.log_metrics({**scalars, "epoch": epoch}, step=step)

@@ -180,9 +180,9 @@ class Plugin(Callback):
             return {"failed": 1.0}, self._failure(error, epoch) if trainer.is_global_zero else None
         except Exception as error:
             return {"failed": 1.0}, self._failure(error, epoch)
-        return {**self._finite(result.scalars(), epoch), **self._cost(began, epoch)}, None
+        return {**self.finite(result.scalars(), epoch), **self._cost(began, epoch)}, None
 
-    def _finite(self, scalars: dict[str, float], epoch: int) -> dict[str, float]:
+    def finite(self, scalars: dict[str, float], epoch: int) -> dict[str, float]:
         """The scalars that can be logged and monitored, and whether any could not."""
         bad = {key: value for key, value in scalars.items() if not math.isfinite(value)}
         if bad:

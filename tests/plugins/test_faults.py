@@ -7,17 +7,13 @@ import signal
 import threading
 import time
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
-import analyze
 from interp.errors import UserError
 from interp.lit.checkpoint import read_checkpoint
 from interp.lit.sinks import forgiving
-from interp.quiet import Disturbed
 from tests.conftest import Run
 from tests.plugins.test_base import study
 from tests.studies import ConfidencePlugin, Signalled
@@ -149,16 +145,6 @@ def test_ctrl_c_ends_a_study_at_once_and_leaves_the_weights_as_they_were(net, di
         assert torch.equal(weight, clean) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def test_an_analysis_ends_where_a_network_is_not_what_it_was(monkeypatch):
-    def disturb(*_):
-        raise Disturbed("not restored")
-
-    monkeypatch.setattr(analyze, "look", disturb)
-    network = SimpleNamespace(plugins=[ConfidencePlugin(name="first"), ConfidencePlugin(name="second")])
-    with pytest.raises(Disturbed):
-        analyze.study(OmegaConf.create(), [network], [])
 
 
 def test_a_study_may_run_outside_the_main_thread(net, digits):
