@@ -120,7 +120,7 @@ def same_probe(networks: list[Network]) -> None:
         network.probe = first
 
 
-def study(cfg: DictConfig, networks: list[Network], loggers: list, first: bool) -> list[str]:
+def study(cfg: DictConfig, networks: list[Network], loggers: list, first: bool = True) -> list[str]:
     """Let every plugin look at the networks; one that fails does not keep the others from it. What failed, and why.
 
     Of several processes all look, and the `first` keeps what is found. Raises Disturbed where a study has changed a

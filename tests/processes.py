@@ -5,7 +5,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from typing import Any
 import torch
 from torch import distributed as dist
 from torch import multiprocessing
+
+from interp.background import Background
 
 
 def on_processes(size: int, function: Callable[..., Any], folder: Path, *given: Any, seconds: float = 120) -> list[Any]:
@@ -39,7 +40,7 @@ def on_processes(size: int, function: Callable[..., Any], folder: Path, *given: 
 def _one(rank: int, size: int, port: int, function: Callable, folder: str, given: tuple, seconds: float) -> None:
     torch.set_num_threads(1)
     if base := sys.modules.get("plugins.base"):
-        base._drawing = ThreadPoolExecutor(max_workers=1)  # threads do not survive a fork
+        base._drawing = Background("drawing")  # threads do not survive a fork
     ranks = {"RANK": rank, "LOCAL_RANK": rank, "NODE_RANK": 0, "WORLD_SIZE": size}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)} | {k: str(v) for k, v in ranks.items()}
     dist.init_process_group("gloo", rank=rank, world_size=size, timeout=timedelta(seconds=seconds))

@@ -116,6 +116,8 @@ def test_links_out_of_a_run_are_neither_shown_nor_copied_nor_written_through(tmp
     assert "my own notes" not in page and page.count("leads out of the run&#39;s folder") >= 4
     assert "nmf/epoch=0003 is not drawn: UserError: is a link that leads out" in caplog.text
     assert not [figure for figure in found(run)["figures"] if figure["name"] == "stolen"]
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "last.ckpt").write_bytes(b"weights")
     carry_over(run / "checkpoints" / "last.ckpt", {"epoch": 4}, tmp_path / "next")
     copied = [path for path in (tmp_path / "next").rglob("*") if path.is_file()]
     assert copied and not any(b"my own notes" in path.read_bytes() for path in copied)
