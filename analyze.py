@@ -70,7 +70,7 @@ class Network:
         from interp.lit.checkpoint import read_checkpoint, run_folder
         from interp.lit.classifier import load_weights
 
-        checkpoint = {"epoch": -1, "global_step": 0} if path is None else read_checkpoint(path)
+        checkpoint = {} if path is None else read_checkpoint(path)
         self.name, self.run = name, None if path is None else run_folder(path)
         own = with_run(cfg, self.run)
         own = OmegaConf.merge(own, cfg.only.get(name) or {})
@@ -81,7 +81,7 @@ class Network:
         device = Fabric(accelerator=cfg.accelerator, devices=1).device
         self.net.to(torch.device("cuda", place) if device.type == "cuda" else device)
         self.probe, self.plugins = images.probe, build.plugins(own)
-        self.epoch, self.step = checkpoint["epoch"] + 1, max(0, checkpoint["global_step"] - 1)
+        self.epoch, self.step = checkpoint.get("epoch", -1) + 1, max(0, checkpoint.get("global_step", 0) - 1)
         for plugin in self.plugins:
             plugin.check(self.net)
 

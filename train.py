@@ -7,7 +7,7 @@ import hydra
 from omegaconf import DictConfig
 
 from conf.check import check, launch, sweeping, told_clearly
-from interp.errors import unknown
+from interp.errors import UserError, unknown
 
 log = logging.getLogger("train")
 
@@ -98,6 +98,8 @@ def resume_from(cfg: DictConfig, module) -> str | None:
 
     path = find_checkpoint(cfg.checkpoint, ("last.ckpt", "best.ckpt"))
     checkpoint = read_checkpoint(path)
+    if not {"epoch", "optimizer_states"} <= checkpoint.keys():
+        raise UserError(f"{path} holds weights but no state of a training: it can be analysed, not resumed")
     module.on_load_checkpoint(checkpoint)
     rank_zero_only(carry_over)(path, checkpoint, Path(cfg.output))
     rank_zero_only(draw_last)(Path(cfg.output))

@@ -86,5 +86,6 @@ def _mend_rows(metrics: Path, content: dict[str, Any]) -> None:
 
 def _rows(metrics: Path) -> Iterator[dict[str, Any]]:
     for line in metrics.read_text().splitlines():
-        with suppress(ValueError):  # a row that a kill has torn
-            yield json.loads(line)
+        with suppress(ValueError, KeyError, TypeError):  # a row that a kill has torn
+            row = json.loads(line)
+            yield {key: row[key] for key in ("step", "epoch", "metrics")}

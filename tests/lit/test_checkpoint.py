@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+import train
 from interp.errors import UserError
 from interp.lit.checkpoint import (
     RandomState,
@@ -194,3 +196,10 @@ def test_named_checkpoints_keep_their_names_and_may_be_none():
         named_checkpoints({"../x": "a.ckpt"}, ())
     with pytest.raises(UserError, match="the same checkpoint twice"):
         named_checkpoints(["a.ckpt", "a.ckpt"], ())
+
+
+def test_weights_alone_are_not_resumed(tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "weights.ckpt")
+    cfg = OmegaConf.create({"checkpoint": str(tmp_path / "weights.ckpt"), "output": str(tmp_path)})
+    with pytest.raises(UserError, match="holds weights but no state of a training: it can be analysed, not resumed"):
+        train.resume_from(cfg, None)
