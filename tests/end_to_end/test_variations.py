@@ -59,10 +59,11 @@ def test_the_study_of_the_guide_works_as_it_is_written_there(tmp_path):
     ("arguments", "message"),
     [
         (["checkpoint=nowhere", "+plugin=nmf"], "no checkpoint .*nowhere"),
-        (["checkpoint=[a,b]", "+plugin=nmf"], "no checkpoint .*a"),
-        (
+        pytest.param(["checkpoint=[a,b]", "+plugin=nmf"], "no checkpoint .*a", marks=pytest.mark.slow),
+        pytest.param(
             ["checkpoint={a: a, b: b}", "+plugin=nmf", "+only.c.seed=1"],
             "only.c: no checkpoint has this name; there is a, b",
+            marks=pytest.mark.slow,
         ),
         (["data.size=8"], "no plugin to run: add one, such as"),
         (["data.size=8", "+plugin=nmf", "plugin.nmf.layer=blok1"], "did you mean 'block1'"),
@@ -92,7 +93,7 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(train, tmp_path):
     assert not torch.equal(*(r.checkpoint()["state_dict"]["net.body.head.weight"] for r in (first, other)))
 
 
-@pytest.mark.parametrize("model", ["resnet18", "torchvision"])
+@pytest.mark.parametrize("model", [pytest.param("resnet18", marks=pytest.mark.slow), "torchvision"])
 def test_studies_work_on_other_networks(train, tmp_path, model):
     size = "data.size=32" if model == "resnet18" else "data.size=128"
     run = train(tmp_path, f"model={model}", size, "+plugin=[nmf,saliency]", "trainer.max_epochs=1",
@@ -114,6 +115,7 @@ def test_early_stopping_by_a_plugins_scalar(train, tmp_path):
     assert run.checkpoint()["epoch"] == 1
 
 
+@pytest.mark.slow  # tests/test_do_no_harm.py holds both in short
 def test_bf16_and_compiled_training_can_be_studied(train, tmp_path):
     train(tmp_path, "+plugin=[nmf,saliency]", "trainer.precision=bf16-mixed")
     assert json.loads((tmp_path / "results" / "nmf" / "epoch=0002" / "result.json").read_text())["scalars"]
