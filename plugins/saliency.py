@@ -59,16 +59,16 @@ class SaliencyResult(Result):
     def pictures(self) -> dict[str, Tensor]:
         delta = self.gradient - self.baseline
         signed = torch.stack([self.baseline, self.gradient, delta, delta * self.images]).sum(dim=2)
-        largest = signed.abs().amax(dim=(2, 3), keepdim=True)
-        scale = torch.cat([largest[:3].amax(dim=0, keepdim=True).expand(3, -1, -1, -1), largest[3:]])
-        drawn = {"panels": self._sheet((signed / scale.clamp_min(1e-30)).transpose(0, 1), PANELS)}
+        own = large(signed)
+        scale = torch.cat([own[:3].amax(dim=0, keepdim=True).expand(3, -1, -1, -1), own[3:]])
+        drawn = {"panels": self._sheet((signed / scale).transpose(0, 1), PANELS)}
         if self.methods:
             drawn["methods"] = self._sheet(
-                to_one(self.maps), ["image", *(method.replace("_", " ") for method in self.methods)]
+                self.maps / large(self.maps), ["image", *(method.replace("_", " ") for method in self.methods)]
             )
         if self.methods and len(self.looks) > 1:
             looks = [f"look {look}" for look in self.looks]
-            drawn["film"] = self._sheet(to_one(self.film).transpose(0, 1), ["image", *looks])
+            drawn["film"] = self._sheet((self.film / large(self.film)).transpose(0, 1), ["image", *looks])
         return drawn
 
     def _sheet(self, maps: Tensor, names: Sequence[str]) -> Tensor:
@@ -84,7 +84,10 @@ class SaliencyResult(Result):
             "baseline; overlay = delta x image. Baseline, saliency and delta of a row share one scale. The overlay's "
             f"ranks agree {correlation:.2f} with the image's own brightness: near 1 shows the image, not the network."
         )
-        methods = "One column a method, each map on its own scale; orange raises the logit, blue lowers it. "
+        methods = (
+            "One column a method, each map on its own scale, its largest hundredth in full colour; orange raises the "
+            "logit, blue lowers it. "
+        )
         methods += f"Grad-CAM is at {self.layer}. " if self.layer else ""
         methods += verdict(self.checks) if self.checks else ""
         left = f" Left out: {'; '.join(self.left_out)}." if self.left_out else ""
@@ -113,9 +116,14 @@ class SaliencyResult(Result):
         return {"checks": html_table(columns, shown, f"Bad values. {'; '.join(limits)}. nan: not checked.")}
 
 
-def to_one(maps: Tensor) -> Tensor:
-    """Maps (..., H, W), each divided by its largest size."""
-    return maps / maps.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1e-30)
+def large(maps: Tensor) -> Tensor:
+    """What 99% of the sizes in maps (..., H, W) do not exceed (..., 1, 1); the largest where that is 0.
+
+    A few pixels of a gradient are so large that beside them the rest would be black (Smilkov et al. 2017, SmoothGrad).
+    """
+    sizes = maps.abs().flatten(-2)
+    most = sizes.kthvalue(math.ceil(0.99 * sizes.shape[-1]), dim=-1).values
+    return torch.where(most > 0, most, sizes.amax(dim=-1)).clamp_min(1e-30)[..., None, None]
 
 
 @dataclass(kw_only=True)
