@@ -7,6 +7,7 @@ launchers from packages called `hydra_plugins` alone.
 
 import logging
 import os
+from abc import abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -48,9 +49,9 @@ class OnItsOwn(Launcher):
         finally:
             threads.shutdown(cancel_futures=True)
 
+    @abstractmethod
     def run(self, overrides: Sequence[str], number: int) -> JobReturn:
         """Run one job in another process and wait for it."""
-        raise NotImplementedError
 
     def survive(self, overrides: Sequence[str], number: int) -> JobReturn:
         """Run one job; where its process dies, say so in its row."""
