@@ -21,8 +21,7 @@ from interp.dissection.tables import (
     whole_number,
 )
 from interp.errors import UserError, unknown
-
-MOST_PIXELS = 2**27  # of a picture: more is a damaged table or a bomb
+from interp.image_file import LARGEST
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ class Broden:
 
     def _sides(self, row: Row, *columns: str) -> tuple[int, int]:
         height, width = (whole_number(self._index, row, column, least=1) for column in columns)
-        if height * width > MOST_PIXELS:
+        if height * width > LARGEST:
             raise UserError(f"{self._index}: {row['image']} has {height} x {width} pixels, too many to be true")
         return height, width
 

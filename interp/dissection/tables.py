@@ -4,6 +4,7 @@ import csv
 import math
 import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,18 +12,22 @@ from torch import Tensor
 from torch.nn import functional
 
 from interp.errors import UserError, unknown
+from interp.image_file import flat, opened
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Row = dict[str, str]
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> list[Row]:
     """The rows of a CSV file with a header line that names at least `columns`; raises UserError."""
+    if not path.is_file():  # opening a pipe would wait for ever
+        raise UserError(f"no file {path}")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             header, rows = reader.fieldnames or (), list(reader)
-    except FileNotFoundError as error:
-        raise UserError(f"no file {path}") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {error}") from error
     for column in columns:
@@ -72,25 +77,24 @@ def inside(path: Path, folder: Path, name: str) -> Path:
     return folder / name
 
 
-def read_picture(path: Path, height: int | None = None, width: int | None = None, modes: tuple[str, ...] = ("RGB",)):
-    """A picture file as uint8 (or its own integers) (H, W, 3) or (H, W), of the stated size if one is.
+def read_picture(path: Path, height: int, width: int, modes: tuple[str, ...] = ()) -> np.ndarray:
+    """A picture file of the stated size, its pixels as they are stored: EXIF turns neither images nor label maps.
 
-    The size is compared before anything is decoded. It is converted to `modes[0]` if it has none of the `modes` and
-    this is RGB alone; other disagreement, damage and missing files raise UserError.
+    The size is compared before anything is decoded. Images come as uint8 (H, W, 3); label maps, which must have one of
+    Pillow's `modes` if these are given, with their own integers. Other disagreement, damage and missing files raise
+    UserError.
     """
-    from PIL import Image
+    with opened(path, "picture") as image:
+        if image.size != (width, height):
+            raise UserError(f"{path} has {image.size[1]} x {image.size[0]} pixels; {height} x {width} are stated")
+        return labels_of(image, path, modes) if modes else np.array(flat(image))
 
-    try:
-        with Image.open(path) as image:
-            if height is not None and image.size != (width, height):
-                raise UserError(f"{path} has {image.size[1]} x {image.size[0]} pixels; {height} x {width} are stated")
-            if image.mode not in modes and modes != ("RGB",):
-                raise UserError(f"{path} is a picture of mode {image.mode}; labels want {' or '.join(modes)}")
-            return np.array(image if image.mode in modes else image.convert("RGB"))
-    except UserError:
-        raise
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UserError(f"cannot read the picture {path}: {error}") from error
+
+def labels_of(image: "Image", path: Path, modes: tuple[str, ...]) -> np.ndarray:
+    """The numbers of a label map (H, W) or (H, W, 3 or 4); raises UserError where its mode is none of the `modes`."""
+    if image.mode not in modes:
+        raise UserError(f"{path} is a picture of mode {image.mode}; labels want {' or '.join(modes)}")
+    return np.array(image)
 
 
 def to_image(picture: np.ndarray) -> Tensor:

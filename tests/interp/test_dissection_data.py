@@ -1,5 +1,6 @@
 """Readers of concept data: what they read from sound files, and what they say of damaged ones."""
 
+import os
 import struct
 import zlib
 
@@ -209,6 +210,21 @@ def test_damaged_pil_pictures_and_a_missing_voc_are_named(tmp_path):
         voc(tmp_path)
 
 
+def test_voc_is_read_from_its_files(tmp_path):
+    base = tmp_path / "VOCdevkit" / "VOC2012"
+    for part in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (base / part).mkdir(parents=True)
+    (base / "ImageSets/Segmentation/val.txt").write_text("a\nb\n")
+    for name in "ab":
+        Image.new("RGB", (4, 4), "red").save(base / "JPEGImages" / f"{name}.jpg")
+        Image.fromarray(np.full((4, 4), 15, np.uint8)).save(base / "SegmentationClass" / f"{name}.png")
+    (base / "JPEGImages" / "b.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0")
+    data = voc(tmp_path, size=4)
+    assert data.concepts.names[int(data.labels(0).maps[0, 0, 0])] == "person" and data.image(0)[0].min() > 0.9
+    with pytest.raises(UserError, match="cannot read the picture .*b.jpg"):
+        data.image(1)
+
+
 CONCEPTS = Concepts(("a", "b"), ("k",), (0, 0))
 
 
@@ -255,3 +271,16 @@ def test_chosen_images_and_exchanged_labels():
     shuffled = shuffled_labels(data, 0)
     assert all(torch.equal(shuffled.image(i), data.image(i)) for i in range(5))
     assert sorted(shuffled.label_indices) == list(range(5)) != list(shuffled.label_indices)
+
+
+def test_pipes_and_hidden_files_are_neither_tables_nor_images(folder, plain):
+    (folder / "label.csv").unlink()
+    os.mkfifo(folder / "label.csv")
+    with pytest.raises(UserError, match="no file .*label.csv"):
+        Broden(folder)
+    (plain / "images" / "._a.png").write_bytes(b"of macOS")
+    assert len(segmentation_folder(plain)) == 2
+    (plain / "names.txt").unlink()
+    os.mkfifo(plain / "names.txt")
+    with pytest.raises(UserError, match=r"no file .*names.txt: its line n \+ 1"):
+        segmentation_folder(plain)
