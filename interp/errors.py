@@ -7,8 +7,16 @@ from difflib import get_close_matches
 class UserError(ValueError):
     """Something in the user's settings or data is wrong; the message alone is enough to mend it.
 
-    The entry points print it without a traceback and exit with code 1.
+    The entry points print it without a traceback and exit with code 1. What a loader's worker process raised, torch
+    raises again with the worker's traceback in its message: this is left out.
+
+    >>> print(UserError("Caught UserError in DataLoader worker.\\nTraceback ...\\ninterp.errors.UserError: no layer"))
+    no layer
     """
+
+    def __init__(self, message: str = "") -> None:
+        _, _, last = message.rpartition(f"{UserError.__module__}.{UserError.__qualname__}: ")
+        super().__init__(last.strip() if message.startswith("Caught UserError in ") else message)
 
 
 def unknown(kind: str, name: str, options: Iterable[str], owner: str = "", hint: str = "") -> UserError:

@@ -115,9 +115,9 @@ def test_classes_that_differ_are_named(tmp_path):
         image_folder(str(tmp_path))
 
 
-@pytest.mark.parametrize("content", [b"", b"not an image", None])
+@pytest.mark.parametrize("content", [b"", b"not an image"])
 def test_unreadable_image_is_named(tmp_path, content):
     path = folder(tmp_path) / "train" / "cat" / "1.png"
-    path.write_bytes(path.read_bytes()[:60] if content is None else content)
+    path.write_bytes(content)
     with pytest.raises(UserError, match=f"cannot read the image {path}"):
-        image_folder(str(tmp_path)).train[1]
+        image_folder(str(tmp_path))
