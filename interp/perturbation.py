@@ -62,8 +62,12 @@ CORRUPTIONS = (
 def corrupt(image: Tensor, kind: str, severity: int, seed: int) -> Tensor:
     """`image` (C, H, W) with one of the `CORRUPTIONS` at a severity of 1 to 5, by the package imagecorruptions.
 
-    Raises UserError where it is not installed, and for images of less than 32 pixels.
+    Raises UserError where it is not installed, and for images of less than 32 pixels or neither 1 nor 3 channels.
     """
+    if len(image) not in (1, 3):
+        raise UserError(
+            f"{kind} needs images of 1 or 3 channels, these have {len(image)}: choose noise, rotation, patches"
+        )
     try:
         import imagecorruptions
     except ImportError as error:

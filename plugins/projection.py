@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from interp.draw import grid
+from interp.draw import grid, rgb
 from interp.draw.scatter import NAMED, class_colours, legend, scatter
 from interp.draw.scatter_widget import scatter_widget
 from interp.errors import UserError, unknown
@@ -96,7 +96,7 @@ class ProjectionResult(Result):
         said = [self.class_names[j] for j in self.predicted.tolist()]
         true = [self.class_names[j] if j >= 0 else "unknown" for j in self.labels.tolist()]
         rows = [[a, b, "wrong" if w else ""] for a, b, w in zip(true, said, self.wrong.tolist(), strict=True)]
-        images = self.thumbnails.float() / 255
+        images = rgb(self.thumbnails) / 255
         writer.add_embedding(self.vectors, rows, images, step, name, metadata_header=["class", "predicted", "wrong"])
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from torch import nn
 
 from conf.check import CONF
 from interp.layers import Normalized
@@ -25,10 +26,21 @@ def plugin(request):
     return make(request.param)
 
 
-def make(name: str):
+def make(name: str, *settings: str):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", [f"+plugin={name}", "output=/tmp/nowhere"])
+        cfg = compose("train", [f"+plugin={name}", "output=/tmp/nowhere", *(f"plugin.{name}.{s}" for s in settings)])
     return build.plugins(cfg)[0]
+
+
+QUICK = {
+    "axis_alignment": ["rotations=1", "alphas=[0.5]"],
+    "caricature": ["steps=2", "images=2"],
+    "feature_visualization": ["steps=2", "channels=2"],
+    "nmf": ["icon_steps=2", "restarts=1", "groups=3"],
+    "projection": ["iterations=250"],
+    "robustness": ["disturbances=[noise]"],
+    "saliency": ["steps=4", "samples=2"],
+}
 
 
 def coloured(channels: int) -> tuple[Normalized, ImageData]:
@@ -115,6 +127,28 @@ def test_finite_numbers_and_pictures_are_shown(plugin, channels, count, tmp_path
     assert all(
         not getattr(result, f.name).requires_grad for f in fields(result) if torch.is_tensor(getattr(result, f.name))
     )
+
+
+class Embeddings:
+    """Stands in for TensorBoard's writer."""
+
+    def add_embedding(self, vectors, rows, images, *_, **__) -> None:
+        assert len(images) == len(rows) == len(vectors) and images.shape[1] == 3 and images.max() <= 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_count_of_channels_is_drawn(name):
+    study = make(name, *QUICK.get(name, []))
+    for channels in (2, 4, 5):
+        _, data = coloured(channels)
+        body = [nn.Conv2d(channels, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)]
+        result = study.look(Normalized(nn.Sequential(*body), *data.normalization), data.probe)
+        for picture in result.pictures().values():
+            assert picture.dtype == torch.uint8 and picture.ndim == 3 and len(picture) == 3
+            assert picture.float().std() > 1
+        cells = [cell for _, rows in result.tables().values() for row in rows for cell in row if torch.is_tensor(cell)]
+        assert all(cell.dtype == torch.uint8 and len(cell) == 3 for cell in cells) and all(result.widgets().values())
+        result.to_tensorboard(Embeddings(), name, 0)
 
 
 def test_same_network_same_result_whatever_the_random_state(plugin):

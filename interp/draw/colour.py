@@ -7,7 +7,14 @@ from torch import Tensor
 
 
 def rgb(images: Tensor) -> Tensor:
-    """Images (B, C, H, W) in [0, 1] as (B, 3, H, W): one channel is repeated, of more than three the first three."""
+    """Images (B, C, H, W), any numbers, as red, green and blue (B, 3, H, W): what is shown of any count of channels.
+
+    One channel is grey; of two the first is red, the second blue and their mean green, so that the first alone is
+    orange, the second alone sky blue and both alike are grey; of more than three the first three are shown.
+    """
+    if images.shape[1] == 2:
+        first, second = images[:, :1], images[:, 1:]
+        return torch.cat([first, images.float().mean(dim=1, keepdim=True).to(images.dtype), second], dim=1)
     return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images[:, :3]
 
 

@@ -1,5 +1,6 @@
 """Pictures as tensors."""
 
+import pytest
 import torch
 
 from interp.draw import dim, divergent, enlarge, grid, hues, overlay, rgb
@@ -39,6 +40,22 @@ def test_grid_places_cells_and_names():
 def test_enlarging_invents_no_value():
     image = torch.rand(1, 1, 4, 4)
     assert set(enlarge(image, 13).unique().tolist()) == set(image.unique().tolist())
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.uint8])
+def test_two_channels_are_orange_and_sky_blue_and_grey_where_they_agree(kind):
+    values = (
+        torch.tensor([[1.0, 0], [0, 1], [0.5, 0.5]])
+        if kind == torch.float32
+        else torch.tensor([[200, 0], [0, 200], [9, 9]])
+    )
+    shown = rgb(values.to(kind)[..., None, None])[..., 0, 0].float() / values.max()
+    assert shown.dtype == torch.float32 and shown[:2].tolist() == [[1, 0.5, 0], [0, 0.5, 1]] and shown[2].std() == 0
+
+
+def test_of_many_channels_the_first_three_are_shown():
+    image = torch.rand(2, 5, 4, 4)
+    assert torch.equal(rgb(image), image[:, :3])
 
 
 def test_one_channel_becomes_grey_and_dim_darkens():

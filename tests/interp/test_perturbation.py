@@ -130,6 +130,8 @@ def test_corruptions_need_their_package_and_32_pixels(monkeypatch):
         UserError, match=r"fog needs (a package: pip install imagecorruptions-imaug|images of at least)"
     ):
         corrupt(torch.rand(3, 16, 16), "fog", 1, 0)
+    with pytest.raises(UserError, match="fog needs images of 1 or 3 channels, these have 2"):
+        corrupt(torch.rand(2, 64, 64), "fog", 1, 0)
     monkeypatch.setitem(sys.modules, "imagecorruptions", None)
     with pytest.raises(UserError, match="fog needs a package: pip install imagecorruptions-imaug"):
         corrupt(torch.rand(3, 64, 64), "fog", 1, 0)
