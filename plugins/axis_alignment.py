@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from interp.dissection import ConceptData, concept_data, dissect_layers
 from interp.dissection.loadings import Loadings, concept_loadings, concept_rows
 from interp.dissection.rotation import AxisAlignment, axis_alignment
-from interp.draw.charts import chart, palette
+from interp.draw.charts import chart, label, palette
 from interp.errors import UserError, unknown
 from interp.layers import Layer, spread_layers
 from interp.probe import Probe
@@ -78,7 +78,7 @@ class AxisAlignmentResult(Result):
             spread = [0.0, *deviation[:, at].tolist()]
             axis.errorbar([0, *self.alphas.tolist()], line, spread, fmt="o-", capsize=3, markersize=4)
             axis.axhline(float(self.permuted[at]), linestyle=":", color="gray", label="units permuted")
-            axis.set_title(f"{self.layer}: {name}")
+            axis.set_title(f"{label(self.layer, 250)}: {name}")
             axis.set_xlabel("share of a random rotation")
             axis.set_ylim(bottom=0)
             axis.legend(frameon=False)
@@ -91,7 +91,8 @@ class AxisAlignmentResult(Result):
             colour = palette(2)[self.verdicts[m] == "one unit"]
             axis.bar(range(len(carried)), carried.tolist(), color=colour, width=1.0)
             axis.axhline(float(self.chance[m]), linestyle=":", color="gray")
-            axis.set_title(f"{name}: unit {int(carried.argmax())} carries {carried.max():.0%}, {self.verdicts[m]}")
+            unit, most = int(carried.argmax()), float(carried.max())
+            axis.set_title(f"{label(name)}: unit {unit} carries {most:.0%}, {self.verdicts[m]}")
             axis.set_ylim(0, max(self.share, float(carried.max())) * 1.1)
         for axis in axes[-1]:
             axis.set_xlabel("unit")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from interp.draw import grid, rgb
 from interp.draw.scatter import NAMED, class_colours, legend, scatter
 from interp.draw.scatter_widget import scatter_widget
+from interp.draw.text import one_line
 from interp.errors import UserError, unknown
 from interp.probe import Probe
 from interp.projection import METHODS, embed, measures, movement, project, reduce
@@ -93,8 +94,9 @@ class ProjectionResult(Result):
 
     def to_tensorboard(self, writer: Any, name: str, step: int) -> None:
         """TensorBoard's projector: the embeddings with their images, classes and predictions."""
-        said = [self.class_names[j] for j in self.predicted.tolist()]
-        true = [self.class_names[j] if j >= 0 else "unknown" for j in self.labels.tolist()]
+        names = [one_line(name) for name in self.class_names]  # its table is of lines and tabs
+        said = [names[j] for j in self.predicted.tolist()]
+        true = [names[j] if j >= 0 else "unknown" for j in self.labels.tolist()]
         rows = [[a, b, "wrong" if w else ""] for a, b, w in zip(true, said, self.wrong.tolist(), strict=True)]
         images = rgb(self.thumbnails) / 255
         writer.add_embedding(self.vectors, rows, images, step, name, metadata_header=["class", "predicted", "wrong"])

@@ -122,7 +122,7 @@ class RobustnessResult(Result):
         for row, name in zip(axes, (self.right, *measures), strict=True):
             row[0].set_ylabel(name)
             row[0].set_ylim(min(0.0, row[0].get_ylim()[0]), max(1.05, row[0].get_ylim()[1]))
-        key = {"handles": axes[1, 0].get_lines(), "ncols": len(self.layers), "frameon": False}
+        key = {"handles": axes[1, 0].get_lines(), "ncols": min(4, len(self.layers)), "frameon": False}
         axes[0, 0].figure.legend(loc="outside lower center", **key)
 
     def captions(self) -> dict[str, str]:

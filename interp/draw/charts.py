@@ -7,11 +7,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from interp.draw.text import families, shortened
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 9.6  # inches of 100 pixels
-STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10}
+NAME = 150  # pixels of a name, at most
+STYLE: Any = {
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10,
+    "text.parse_math": False,
+}  # fmt: skip
 
 
 def chart(draw: Any, *arguments: Any, rows: int = 1, columns: int = 1, height: float = 2.2, **layout: Any) -> Tensor:
@@ -20,7 +26,7 @@ def chart(draw: Any, *arguments: Any, rows: int = 1, columns: int = 1, height: f
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context({**STYLE, "font.family": families()}):
         figure = Figure(figsize=(WIDTH, max(1.6, height * rows)), dpi=100, layout="constrained")
         canvas = FigureCanvasAgg(figure)
         draw(figure.subplots(rows, columns, squeeze=False, **layout), *arguments)
@@ -30,6 +36,12 @@ def chart(draw: Any, *arguments: Any, rows: int = 1, columns: int = 1, height: f
 def _picture(figure: "Figure", canvas: Any) -> Tensor:
     canvas.draw()
     return torch.from_numpy(np.array(canvas.buffer_rgba())[..., :3]).permute(2, 0, 1).contiguous()
+
+
+def label(name: str, most: int = NAME) -> str:
+    """A name as a chart writes it, in one line of about `most` pixels; what begins with '_' no legend would name."""
+    short = shortened(name, most)
+    return f" {short}" if short.startswith("_") else short
 
 
 def palette(count: int) -> list[tuple[float, ...]]:
@@ -49,7 +61,7 @@ def shades(count: int) -> list[tuple[float, ...]]:
 def lines(axes: Any, values: Mapping[str, Sequence[float]], ticks: Sequence[str], colours: Sequence[Any]) -> None:
     """A line for each of `values` by name, over places that are called `ticks`; NaN leaves a gap."""
     for (name, line), colour in zip(values.items(), colours, strict=False):
-        axes.plot(range(len(line)), line, "o-", markersize=3, linewidth=1.4, color=colour, label=name)
+        axes.plot(range(len(line)), line, "o-", markersize=3, linewidth=1.4, color=colour, label=label(name))
     some_ticks(axes, ticks)
     axes.grid(axis="y", alpha=0.3)
 
@@ -57,7 +69,7 @@ def lines(axes: Any, values: Mapping[str, Sequence[float]], ticks: Sequence[str]
 def some_ticks(axes: Any, ticks: Sequence[str], most: int = 11) -> None:
     """Name the places 0, 1, ... across, evenly thinned where there are more than `most`."""
     step = -(-len(ticks) // most)
-    axes.set_xticks(range(0, len(ticks), step), ticks[::step])
+    axes.set_xticks(range(0, len(ticks), step), [label(tick) for tick in ticks[::step]])
 
 
 def heat_map(tables: Mapping[str, Tensor], rows: Sequence[str], columns: Mapping[str, Sequence[str]]) -> Tensor:
@@ -70,9 +82,9 @@ def _heat_maps(
 ) -> None:
     for axis, (name, table) in zip(axes[0], tables.items(), strict=True):
         axis.imshow(table.numpy(), vmin=0, vmax=1, cmap="viridis", aspect="auto")
-        axis.set_title(name)
-        axis.set_xticks(range(table.shape[1]), columns[name], rotation=45, ha="right")
-        axis.set_yticks(range(len(rows)), rows)
+        axis.set_title(label(name, int(80 * WIDTH / len(tables))))
+        axis.set_xticks(range(table.shape[1]), map(label, columns[name]), rotation=45, ha="right")
+        axis.set_yticks(range(len(rows)), map(label, rows))
         for row, column in [(r, c) for r in range(table.shape[0]) for c in range(table.shape[1])]:
             value = float(table[row, column])
             axis.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if value < 0.6 else "black")

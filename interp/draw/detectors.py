@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp.draw.charts import chart, lines, palette, some_ticks
+from interp.draw.charts import NAME, WIDTH, chart, label, lines, palette, some_ticks
 from interp.draw.colour import rgb
 from interp.draw.grid import enlarge
+from interp.draw.text import width
 
 MOST = 40  # concepts in a chart
 
@@ -37,7 +38,8 @@ def iou_matrix(iou: Mapping[str, Tensor], concepts: Sequence[str], category: Ten
     # a layer of few units would leave no room for its name
     widths = [max(len(table), 40) for table in iou.values()]
     options: dict[str, Any] = {"sharey": True, "width_ratios": widths}
-    return chart(_matrix, iou, kept, [concepts[c] for c in kept], minimum, columns=len(iou), height=height, **options)
+    named = [concepts[c] for c in kept]
+    return chart(_matrix, iou, kept, named, minimum, widths, columns=len(iou), height=height, **options)
 
 
 def emergence(history: Tensor, since: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
@@ -61,26 +63,33 @@ def _bars(
     for row, (layer, count) in zip(axes[:, 0], counts.items(), strict=True):
         values = count[kept].tolist()
         row.bar(range(len(kept)), values, color=[colours[category[c]] for c in kept], width=0.75)
-        row.set_title(f"{layer}: detectors {int(count.sum())}, concepts {int((count > 0).sum())}", loc="left")
+        row.set_title(
+            f"{label(layer, 3 * NAME)}: detectors {int(count.sum())}, concepts {int((count > 0).sum())}", loc="left"
+        )
         row.set_ylim(0, max(1, *values) * 1.1)
         row.yaxis.get_major_locator().set_params(integer=True)
-    axes[-1, 0].set_xticks(range(len(kept)), labels, rotation=90 if len(kept) > 12 else 0)
-    key = [axes[0, 0].bar(0, 0, color=colour, label=name) for colour, name in zip(colours, names, strict=True)]
+    room = 80 * WIDTH / max(1, len(kept))
+    upright = any(width(name) > room for name in labels)
+    axes[-1, 0].set_xticks(range(len(kept)), map(label, labels), rotation=90 if upright else 0)
+    named = [label(name, 70) for name in names]
+    key = [axes[0, 0].bar(0, 0, color=colour, label=name) for colour, name in zip(colours, named, strict=True)]
     axes[0, 0].legend(handles=key, ncols=min(6, len(names)), frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
 
 
-def _matrix(axes: Any, iou: Mapping[str, Tensor], kept: list[int], labels: list[str], minimum: float) -> None:
+def _matrix(
+    axes: Any, iou: Mapping[str, Tensor], kept: list[int], labels: list[str], minimum: float, widths: list[int]
+) -> None:
     largest = max(minimum, *(float(table.max()) for table in iou.values()))
-    for column, (layer, table) in zip(axes[0], iou.items(), strict=True):
+    for column, (layer, table), share in zip(axes[0], iou.items(), widths, strict=True):
         values = table[:, kept].T.numpy()
         shown = column.imshow(values, aspect="auto", cmap="magma", vmin=0, vmax=largest, interpolation="none")
         best = table.argmax(dim=1)
         units = ((table.amax(dim=1) > minimum) & torch.isin(best, torch.tensor(kept))).nonzero()[:, 0]
         column.scatter(units, [kept.index(c) for c in best[units].tolist()], s=4, color="white", linewidths=0)
-        column.set_title(layer)
+        column.set_title(label(layer, int(65 * WIDTH * share / sum(widths))))
         column.set_xlabel("unit")
         column.tick_params(length=2)
-    axes[0, 0].set_yticks(range(len(kept)), labels)
+    axes[0, 0].set_yticks(range(len(kept)), map(label, labels))
     axes[0, 0].figure.colorbar(shown, ax=axes[0, -1], label="IoU", fraction=0.08)
 
 
@@ -88,7 +97,7 @@ def _emergence(axes: Any, history: Tensor, since: Mapping[str, Tensor], names: S
     ticks, colours = [str(look) for look in range(len(history))], palette(len(names))
     for at, (layer, standing) in enumerate(since.items()):
         lines(axes[0, at], dict(zip(names, history[:, at].T.tolist(), strict=True)), ticks, colours)
-        axes[0, at].set_title(layer)
+        axes[0, at].set_title(label(layer, int(80 * WIDTH / len(since))))
         bottoms = standing.cumsum(dim=1) - standing
         for k, colour in enumerate(colours):
             axes[1, at].bar(range(len(ticks)), standing[:, k], bottom=bottoms[:, k], color=colour)

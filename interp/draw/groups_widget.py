@@ -31,7 +31,7 @@ def groups_widget(
 ) -> str:
     """Where each group fires, group by group and together, and what it does to the classes, as an HTML document.
 
-    `images` (B, 3 or 1, H, W) and `icons` (K, 3 or 1, s, s) in [0, 1]; `labels` B names; `spatial` (B, K, h, w) >= 0;
+    `images` (B, C, H, W) and `icons` (K, C, s, s) in [0, 1]; `labels` B names; `spatial` (B, K, h, w) >= 0;
     `effects` (B, K, J) in logits on the classes that `class_names` gives for each image (B tuples of J names);
     `caption` is what to know before believing it. Names may hold anything: they are shown as text. In a notebook:
     `IPython.display.HTML(text)`. Raises ValueError for shapes that do not fit each other and for NaN. After Olah et

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from interp.draw.grid import BACKGROUND, GAP, _text, _width, enlarge
+from interp.draw.grid import BACKGROUND, GAP, _text, enlarge
+from interp.draw.text import width
 
 CELL, LONGEST = 40, 170  # pixels: a cell's side, and of a name at most
 
@@ -16,15 +17,15 @@ def matrix(
     """Cells for shares (R, Q) in [0, 1] with their texts, as a picture uint8 (3, height, width).
 
     On the diagonal white to blue, elsewhere white to orange. `corner` says what rows and columns are. Names and texts
-    that do not fit are cut with an ellipsis.
+    that do not fit are wrapped, then shortened with an ellipsis.
     """
     colours = shade(shares)
     cells = [
         torch.cat([_cell(text, colour) for text, colour in zip(*line, strict=True)], dim=2)
         for line in zip(texts, colours, strict=True)
     ]
-    margin = min(LONGEST, max(map(_width, (*rows, corner)))) + 12
-    height = min(LONGEST, max(map(_width, columns))) + 12
+    margin = min(LONGEST, max(map(width, (*rows, corner)))) + 12
+    height = min(LONGEST, max(map(width, columns))) + 12
     upright = [_text(name, height, CELL).rot90(1, dims=(1, 2)) for name in columns]
     names = [_text(name, margin, CELL, align="right") for name in rows]
     first = torch.nn.functional.pad(_text(corner, margin, 22), (0, 0, height - 22, 0), value=BACKGROUND)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from interp.draw.colour import hues
-from interp.draw.grid import BACKGROUND, INK, _font, _shortened
+from interp.draw.grid import BACKGROUND, INK
+from interp.draw.text import shortened, write
 
 NAMED = 20  # classes that a legend names, at most
 GREY = (150, 150, 158)
@@ -62,5 +63,5 @@ def legend(names: Sequence[str], colours: Tensor, height: int, width: int = 150)
     for index, (name, colour) in enumerate(zip(names, colours, strict=True)):
         y = (index + 0.5) * step
         pen.ellipse((6, y - 6, 18, y + 6), fill=tuple((colour * 255).int().tolist()))
-        pen.text((26, y), _shortened(name, width - 30), fill=INK, font=_font(), anchor="lm")
+        write(pen, (26, y), shortened(name, width - 30), INK)
     return pil_to_tensor(column)

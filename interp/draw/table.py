@@ -31,7 +31,8 @@ def html_table(columns: Sequence[str], rows: Sequence[Sequence[object]], caption
     import jinja2
 
     template = jinja2.Environment(autoescape=True).from_string(PAGE)
-    return template.render(columns=columns, rows=rows, caption=caption)
+    page = template.render(columns=columns, rows=rows, caption=caption)
+    return page.encode(errors="replace").decode()  # file names that are not UTF-8 come as lone surrogates
 
 
 def thumbnails(images: Tensor, light: Tensor | None = None) -> Tensor:
