@@ -1,19 +1,20 @@
 """Charts by matplotlib as pictures: uint8 tensors (3, H, W), without a global figure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from interp.draw.text import families, shortened
+from interp.draw.text import families, shortened, width
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 9.6  # inches of 100 pixels
-NAME = 150  # pixels of a name, at most
+NAME = 180  # pixels of a name, at most
+LETTERS = 1.14  # height of the charts' letters, in those of other pictures
 STYLE: Any = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10,
     "text.parse_math": False,
@@ -40,8 +41,13 @@ def _picture(figure: "Figure", canvas: Any) -> Tensor:
 
 def label(name: str, most: int = NAME) -> str:
     """A name as a chart writes it, in one line of about `most` pixels; what begins with '_' no legend would name."""
-    short = shortened(name, most)
+    short = shortened(name, int(most / LETTERS))
     return f" {short}" if short.startswith("_") else short
+
+
+def longest(names: Iterable[str]) -> float:
+    """Inches of the longest of the names as they are written."""
+    return max((width(label(name)) for name in names), default=0) * LETTERS / 100
 
 
 def palette(count: int) -> list[tuple[float, ...]]:
@@ -74,7 +80,8 @@ def some_ticks(axes: Any, ticks: Sequence[str], most: int = 11) -> None:
 
 def heat_map(tables: Mapping[str, Tensor], rows: Sequence[str], columns: Mapping[str, Sequence[str]]) -> Tensor:
     """Tables (R, Q) in [0, 1] side by side under their names, each with its own columns, the values in the cells."""
-    return chart(_heat_maps, tables, rows, columns, columns=len(tables), height=1.2 + 0.3 * len(rows), sharey="row")
+    height = 0.7 + 0.3 * len(rows) + 0.7 * longest(name for names in columns.values() for name in names)
+    return chart(_heat_maps, tables, rows, columns, columns=len(tables), height=height, sharey="row")
 
 
 def _heat_maps(
@@ -82,7 +89,7 @@ def _heat_maps(
 ) -> None:
     for axis, (name, table) in zip(axes[0], tables.items(), strict=True):
         axis.imshow(table.numpy(), vmin=0, vmax=1, cmap="viridis", aspect="auto")
-        axis.set_title(label(name, int(80 * WIDTH / len(tables))))
+        axis.set_title(label(name, int(70 * WIDTH / len(tables))))
         axis.set_xticks(range(table.shape[1]), map(label, columns[name]), rotation=45, ha="right")
         axis.set_yticks(range(len(rows)), map(label, rows))
         for row, column in [(r, c) for r in range(table.shape[0]) for c in range(table.shape[1])]:

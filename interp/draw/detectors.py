@@ -6,10 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp.draw.charts import NAME, WIDTH, chart, label, lines, palette, some_ticks
+from interp.draw.charts import NAME, WIDTH, chart, label, lines, longest, palette, some_ticks
 from interp.draw.colour import rgb
 from interp.draw.grid import enlarge
-from interp.draw.text import width
 
 MOST = 40  # concepts in a chart
 
@@ -28,7 +27,10 @@ def histogram(counts: Mapping[str, Tensor], concepts: Sequence[str], category: T
     `category` (L,) int64 indexes the `names` of categories.
     """
     kept = _kept(torch.stack(list(counts.values())).sum(dim=0), category)
-    return chart(_bars, counts, kept, [concepts[c] for c in kept], category, names, rows=len(counts), sharex=True)
+    labels = [concepts[c] for c in kept]
+    upright = longest(labels) > 0.8 * WIDTH / len(labels)
+    height = 2.2 + upright * longest(labels) / len(counts)
+    return chart(_bars, counts, kept, labels, upright, category, names, rows=len(counts), height=height, sharex=True)
 
 
 def iou_matrix(iou: Mapping[str, Tensor], concepts: Sequence[str], category: Tensor, minimum: float) -> Tensor:
@@ -57,7 +59,13 @@ def _kept(score: Tensor, category: Tensor) -> list[int]:
 
 
 def _bars(
-    axes: Any, counts: Mapping[str, Tensor], kept: list[int], labels: list[str], category: Tensor, names: Sequence[str]
+    axes: Any,
+    counts: Mapping[str, Tensor],
+    kept: list[int],
+    labels: list[str],
+    upright: bool,
+    category: Tensor,
+    names: Sequence[str],
 ) -> None:
     colours = palette(len(names))
     for row, (layer, count) in zip(axes[:, 0], counts.items(), strict=True):
@@ -68,8 +76,6 @@ def _bars(
         )
         row.set_ylim(0, max(1, *values) * 1.1)
         row.yaxis.get_major_locator().set_params(integer=True)
-    room = 80 * WIDTH / max(1, len(kept))
-    upright = any(width(name) > room for name in labels)
     axes[-1, 0].set_xticks(range(len(kept)), map(label, labels), rotation=90 if upright else 0)
     named = [label(name, 70) for name in names]
     key = [axes[0, 0].bar(0, 0, color=colour, label=name) for colour, name in zip(colours, named, strict=True)]
@@ -86,7 +92,7 @@ def _matrix(
         best = table.argmax(dim=1)
         units = ((table.amax(dim=1) > minimum) & torch.isin(best, torch.tensor(kept))).nonzero()[:, 0]
         column.scatter(units, [kept.index(c) for c in best[units].tolist()], s=4, color="white", linewidths=0)
-        column.set_title(label(layer, int(65 * WIDTH * share / sum(widths))))
+        column.set_title(label(layer, int(56 * WIDTH * share / sum(widths))))
         column.set_xlabel("unit")
         column.tick_params(length=2)
     axes[0, 0].set_yticks(range(len(kept)), map(label, labels))
@@ -97,7 +103,7 @@ def _emergence(axes: Any, history: Tensor, since: Mapping[str, Tensor], names: S
     ticks, colours = [str(look) for look in range(len(history))], palette(len(names))
     for at, (layer, standing) in enumerate(since.items()):
         lines(axes[0, at], dict(zip(names, history[:, at].T.tolist(), strict=True)), ticks, colours)
-        axes[0, at].set_title(label(layer, int(80 * WIDTH / len(since))))
+        axes[0, at].set_title(label(layer, int(70 * WIDTH / len(since))))
         bottoms = standing.cumsum(dim=1) - standing
         for k, colour in enumerate(colours):
             axes[1, at].bar(range(len(ticks)), standing[:, k], bottom=bottoms[:, k], color=colour)

@@ -63,8 +63,8 @@ def note(lines: Sequence[tuple[str, Tensor]], side: int) -> Tensor:
     from torchvision.transforms.v2.functional import pil_to_tensor
 
     cell = Image.new("RGB", (side, side))
-    pen, height = ImageDraw.Draw(cell), min(18.0, side / max(1, len(lines)))
+    pen, height = ImageDraw.Draw(cell), min(18.0, (side - 4) / max(1, len(lines)))
     for index, (text, colour) in enumerate(lines):
         ink = tuple((colour * 255).int().tolist())
-        write(pen, (6, (index + 0.5) * height), shortened(text, side - 10), ink)
+        write(pen, (6, 2 + (index + 0.5) * height), shortened(text, side - 10), ink)
     return pil_to_tensor(cell).float() / 255

@@ -139,7 +139,7 @@ def shortened(text: str, most: int) -> str:
     The last word, often a number, stays whole where it leaves a third of the room.
 
     >>> shortened("a name that is too long 1", 90), shortened("a name that is too long 2", 90)
-    ('a name… long 1', 'a name… long 2')
+    ('a nam… long 1', 'a nam… long 2')
     """
     parts = [part for part, _ in _units(text)]
     if width(text) <= most:
@@ -147,15 +147,15 @@ def shortened(text: str, most: int) -> str:
     end = max((place for place, part in enumerate(parts) if part == " "), default=0)
     last = "".join(parts[end:])
     if end and width(last) <= most * 2 / 3:
-        return _without_middle(parts[:end], most - width(last)) + last
-    return _without_middle(parts, most)
+        return _without_middle(parts[:end], last, most)
+    return _without_middle(parts, "", most)
 
 
-def _without_middle(parts: list[str], most: int) -> str:
-    """As many of the `parts` from both ends as `most` pixels hold."""
+def _without_middle(parts: list[str], last: str, most: int) -> str:
+    """As many of the `parts`, from both ends, as `most` pixels hold together with `last`."""
 
     def cut(kept: int) -> str:
-        return f"{''.join(parts[: (kept + 1) // 2])}…{''.join(parts[len(parts) - kept // 2 :])}"
+        return f"{''.join(parts[: (kept + 1) // 2])}…{''.join(parts[len(parts) - kept // 2 :])}{last}"
 
     fits, fails = 0, min(len(parts), most)
     while fails - fits > 1:

@@ -102,6 +102,6 @@ def test_charts_write_any_name(name):
         lines(axes[0, 0], {name: [0.0, 1.0]}, [name, "b"], ["black"])
         axes[0, 0].legend()
         axes[0, 0].set_title(label(name))
-        assert axes[0, 0].get_legend().get_texts()[0].get_text().strip() == shortened(name, 150)
+        assert axes[0, 0].get_legend().get_texts()[0].get_text().strip() == shortened(name, 157)
 
     assert chart(draw).shape == (3, 220, 960)
