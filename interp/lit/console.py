@@ -14,6 +14,7 @@ EXPECTED = (
     ".*LeafSpec.*",
     ".*does not have many workers.*",
     ".*Checkpoint directory .* exists and is not empty.*",
+    ".*could be decompression bomb.*",  # interp.image_file refuses such images itself
     ".*recommended to use `self.log.*sync_dist=True.*",  # what is logged is the same on every process, or a torchmetric
 )
 

@@ -183,6 +183,11 @@ def test_tensorboards_projector_receives_vectors_labels_and_images(digits, net, 
     torch.testing.assert_close(torch.tensor(sent), result.vectors, atol=1e-4, rtol=1e-4)
     assert "projection" in (tmp_path / "tensorboard" / "projector_config.pbtxt").read_text()
     assert (folder / "sprite.png").is_file()
+    written = []
+    writer = type("Writer", (), {"add_embedding": lambda self, vectors, rows, *_, **__: written.extend(rows)})()
+    names = tuple(f"a\tb\nc {j}" for j in range(10))
+    replace(result, class_names=names).to_tensorboard(writer, "projection", 0)
+    assert written[0][0] == f"a b c {int(result.labels[0])}"
 
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
