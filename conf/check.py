@@ -153,9 +153,7 @@ def explain(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         if group.startswith("hydra/"):
-            return (
-                f"no {group} {option!r} is installed: pip install 'epochscope[sweep]' brings joblib, submitit, optuna"
-            )
+            return f"no {group} {option!r} is installed: pip install -e '.[sweep]' brings joblib, submitit, optuna"
         options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
         return str(unknown(f"{group} option", option, options, hint="Other packages: hydra.searchpath"))
     if match := re.search(r"Could not override '([^']+)'", text):

@@ -96,7 +96,7 @@ def test_what_the_documents_promise_composes(overrides, monkeypatch):
     monkeypatch.setenv("RUN_STAMP", "now")
     for name, kind in {"joblib": "launcher", "submitit": "launcher", "optuna": "sweeper"}.items():
         if any(name in given.replace("slurm", "submitit") for given in overrides):
-            pytest.importorskip(f"hydra_plugins.hydra_{name}_{kind}", reason="pip install 'epochscope[sweep]'")
+            pytest.importorskip(f"hydra_plugins.hydra_{name}_{kind}", reason="pip install -e '.[sweep]'")
     if "sweep=ray" in overrides and find_spec("ray") is None:  # as hydra-ray-launcher declares it
         node = {"_target_": "a.Ray", "ray": {"init": {"address": None}, "remote": {}}}
         ConfigStore.instance().store(group="hydra/launcher", name="ray", node=node)

@@ -106,7 +106,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         made = [make(entity, project, logged) for make in (workspace, *([report] if given.report else []))]
     except ModuleNotFoundError as error:
-        parser.error(f"{error}: pip install 'epochscope[wandb]'")
+        parser.error(f"{error}: pip install -e '.[wandb]'")
     except UserError as error:
         parser.error(str(error))
     if given.json:

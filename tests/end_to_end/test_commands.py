@@ -60,7 +60,7 @@ def test_layer_count_schedule_and_a_second_instance_take_effect(train, tmp_path)
 
 @pytest.mark.parametrize("chosen", ["hydra/launcher=submitit_slurm", "sweep=slurm"])
 def test_a_sweep_for_a_slurm_cluster_composes(chosen, monkeypatch):
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install 'epochscope[sweep]'")
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install -e '.[sweep]'")
     monkeypatch.setenv("RUN_STAMP", "now")
     given = ["output=/tmp/nowhere", chosen, "hydra.launcher.partition=gpu", "hydra.launcher.gpus_per_node=8"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -113,7 +113,7 @@ def test_architectures_are_compared_over_seeds(tmp_path):
 
 @pytest.mark.slow
 def test_the_search_as_it_is_configured(tmp_path):
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="pip install 'epochscope[sweep]'")
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="pip install -e '.[sweep]'")
     few = "plugin.dissection.images=20 hydra.sweeper.n_trials=2 " + TINY.replace("max_epochs=2", "max_epochs=1")
     done = typed(tmp_path, f"train.py -m sweep=optuna +plugin=dissection {few}")
     jobs = rows(tmp_path / "run")

@@ -73,7 +73,7 @@ def test_the_documented_command_finds_the_offline_run(main_job):
 
 @pytest.mark.filterwarnings("ignore:Pydantic V1 style:DeprecationWarning")
 def test_a_workspace_lays_out_what_the_run_logged(main_job, tmp_path, capsys):
-    pytest.importorskip("wandb_workspaces", reason="pip install 'epochscope[wandb]'")
+    pytest.importorskip("wandb_workspaces", reason="pip install -e '.[wandb]'")
     from interp.lit.workspace import main
 
     main(["me/epochscope", str(main_job.folder), "--report", "--json", str(tmp_path / "made.json")])

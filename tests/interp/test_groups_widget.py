@@ -106,7 +106,7 @@ def test_it_names_nothing_elsewhere_and_hostile_names_are_text():
 
 @pytest.fixture(scope="module")
 def browser():
-    sync = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'epochscope[test]'")
+    sync = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[test]'")
     if CHROMIUM is None:
         pytest.skip("no chromium: apt-get install chromium")
     with sync.sync_playwright() as playwright:

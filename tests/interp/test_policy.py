@@ -34,7 +34,7 @@ def test_without_scripts_none_is_allowed():
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
 def test_in_a_browser_its_own_scripts_run_and_nothing_is_loaded(tmp_path):
-    sync = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'epochscope[test]'")
+    sync = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[test]'")
     (tmp_path / "beside.js").write_text("document.title = 'foreign'")
     handler = "document.title = 'handler'"
     loading = f"<script src='beside.js'></script><img src='beside.png' onerror=\"{handler}\"><iframe src='beside.js'>"

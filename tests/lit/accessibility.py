@@ -11,7 +11,7 @@ RUN = """async () => (await axe.run(document, {iframes: false})).violations
 
 def serious(page) -> list[str]:
     """What the rules call serious or critical in the page and in each widget that it shows."""
-    axe = pytest.importorskip("axe_playwright_python", reason="no axe-core: pip install 'epochscope[test]'")
+    axe = pytest.importorskip("axe_playwright_python", reason="no axe-core: pip install -e '.[test]'")
     code = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
     found = []
     for frame in page.frames:  # one by one: a sandboxed frame does not answer the page's own axe

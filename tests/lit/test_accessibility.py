@@ -62,7 +62,7 @@ def sweep(folder) -> None:
 
 @pytest.fixture(scope="module")
 def browser():
-    pytest.importorskip("axe_playwright_python", reason="no axe-core: pip install 'epochscope[test]'")
+    pytest.importorskip("axe_playwright_python", reason="no axe-core: pip install -e '.[test]'")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

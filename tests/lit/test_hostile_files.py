@@ -149,7 +149,7 @@ location = "{address}/navigation";
 def test_the_content_policy_holds_in_a_browser(tmp_path, embed):
     from tests.end_to_end.conftest import Trap
 
-    sync = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'epochscope[test]'")
+    sync = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[test]'")
     trap = Trap()
     target = figure(tmp_path, caption=f"{EVIL}<img src={trap.address}/x onerror=\"document.title='taken'\">")
     if embed:  # beside the page a widget is a document of its own, in a sandbox but without the page's policy

@@ -224,7 +224,7 @@ bars[0].querySelector("button").click(); setTimeout(() => out(`played: ${labels(
 
 def visit(url: str, *awaited: str) -> tuple[str, list[str]]:
     """The page's HTML once it holds these texts, and what its console said meanwhile."""
-    sync = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'epochscope[test]'")
+    sync = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[test]'")
     heard = []
     with sync.sync_playwright() as playwright:
         page = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]).new_page()

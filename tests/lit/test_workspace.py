@@ -23,7 +23,7 @@ LOGGED = dict.fromkeys(SCALARS, "scalar") | {
 @pytest.fixture(autouse=True)
 def nobody(monkeypatch, tmp_path):
     """No login, and no network to ask for one."""
-    pytest.importorskip("wandb_workspaces", reason="pip install 'epochscope[wandb]'")
+    pytest.importorskip("wandb_workspaces", reason="pip install -e '.[wandb]'")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("asked the network"))
@@ -100,4 +100,4 @@ def test_what_cannot_be_done_is_said(tmp_path, capsys, monkeypatch):
     assert "no W&B login: `wandb login`, or --json FILE" in said("me/mine", str(tmp_path))
     assert "logged nothing to lay out" in said("me/mine", str(tmp_path), "--json", "made.json")
     monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
-    assert "pip install 'epochscope[wandb]'" in said("me/mine", str(tmp_path), "--json", "made.json")
+    assert "pip install -e '.[wandb]'" in said("me/mine", str(tmp_path), "--json", "made.json")

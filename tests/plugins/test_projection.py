@@ -196,7 +196,7 @@ EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
 @pytest.fixture(scope="module")
 def page():
     """The widget of four points and two looks, opened in Chromium; afterwards it must have asked for nothing else."""
-    sync = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'epochscope[test]'")
+    sync = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[test]'")
     if CHROMIUM is None:
         pytest.skip("no chromium: apt-get install chromium")
     square = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
