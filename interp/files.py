@@ -1,6 +1,8 @@
-"""Files that are whole or absent: written beside their target, flushed, renamed."""
+"""Files that are whole or absent: written beside their target, flushed, renamed; and read only if they end."""
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,16 @@ def replacing(path: Path) -> Iterator[Path]:
 def inside(path: Path, folder: Path) -> bool:
     """Whether `path` lies in `folder` when links are followed: a stranger's may lead to your files."""
     return path.resolve().is_relative_to(folder.resolve())
+
+
+def regular(path: Path) -> Path:
+    """`path` itself, of a regular file. Raises OSError where there is none, or a folder, FIFO, socket or device.
+
+    Those that somebody left under a file's name would hang whoever opens them, or never end.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    return path
 
 
 def flush(path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a study found: a frozen dataclass of tensors that shows itself as numbers and pictures."""
 
+import hashlib
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from interp.files import replacing
+from interp.files import regular, replacing
 
 FRAMES = 12  # of a film strip, at most
 Cell = str | float | Tensor  # of a table: text, a number, or a picture uint8 (3, H, W)
@@ -16,7 +17,7 @@ Cell = str | float | Tensor  # of a table: text, a number, or a picture uint8 (3
 
 @dataclass(frozen=True)
 class Result:
-    """Base of all results. Fields are tensors (kept on the CPU, without a graph) or what JSON can hold.
+    """Base of all results. Fields are tensors (copied to the CPU, without a graph) or what JSON can hold, and tuples.
 
     A subclass states the shape beside each tensor field and overrides what it has to show. What the methods return
     depends on the fields alone, so that a result drawn again from its files gives the same pictures.
@@ -25,8 +26,10 @@ class Result:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
-                # Contiguous, as it is read back: sums over other layouts differ in the last bit.
-                object.__setattr__(self, name, value.detach().cpu().contiguous())
+                # A copy, since training goes on with the weights before this is drawn; contiguous, as it is read back:
+                # sums over other layouts differ in the last bit.
+                own = value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+                object.__setattr__(self, name, own)
 
     def scalars(self) -> dict[str, float]:
         """Finite numbers to log, by name (without the plugin's name)."""
@@ -79,15 +82,15 @@ class Result:
     def save(self, folder: Path, **about: Any) -> None:
         """Write `result.safetensors` and `result.json` into `folder`; `about` (epoch, step, ...) goes into the JSON.
 
-        The JSON is written last: where it lies, the result is whole. Raises OSError.
+        The JSON is written last: where it lies, the result is whole; it holds the digest of all fields. Raises OSError.
         """
         from safetensors.torch import save_file
 
-        whole = torch.contiguous_format  # and cloned: safetensors refuses tensors that share memory
-        tensors = {n: v.clone(memory_format=whole) for n, v in vars(self).items() if isinstance(v, Tensor)}
-        others = {n: v for n, v in vars(self).items() if not isinstance(v, Tensor)}
+        tensors = {n: v for n, v in vars(self).items() if isinstance(v, Tensor)}
+        others = {n: _packed(v) for n, v in vars(self).items() if not isinstance(v, Tensor)}
         with replacing(folder / "result.safetensors") as path:
             save_file(tensors, path)
+            about |= {"sha256": _digest(path, others)}
         about |= {"class": f"{type(self).__module__}.{type(self).__qualname__}"}  # to draw it again from the files
         text = json.dumps({**about, "scalars": self.scalars(), "captions": self.captions(), "fields": others}, indent=1)
         with replacing(folder / "result.json") as path:
@@ -95,13 +98,56 @@ class Result:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read back what `save` wrote for a result of this class; raises FileNotFoundError where it is not whole."""
+        """Read back what `save` wrote for a result of this class.
+
+        Raises FileNotFoundError where it is not whole, ValueError where it does not match its digest (results of
+        before have none).
+        """
         from safetensors.torch import load_file
 
-        values = json.loads((Path(folder) / "result.json").read_text())["fields"]
-        values |= load_file(Path(folder) / "result.safetensors")
-        tuples = {n: tuple(v) for n, v in values.items() if isinstance(v, list)}
-        return cls(**{f.name: (values | tuples)[f.name] for f in fields(cls)})
+        path = regular(Path(folder) / "result.safetensors")
+        about = json.loads(regular(Path(folder) / "result.json").read_text(encoding="utf-8"))
+        others, digest = about["fields"], about.get("sha256")
+        if digest is None:
+            values = {n: tuple(v) if isinstance(v, list) else v for n, v in others.items()}
+        elif digest == _digest(path, others):
+            values = {n: _unpacked(v) for n, v in others.items()}
+        else:
+            raise ValueError(f"{folder} is damaged: result.safetensors and the fields do not match their digest")
+        values |= load_file(path)
+        return cls(**{f.name: values[f.name] for f in fields(cls)})
+
+
+def _digest(tensors: Path, others: dict[str, Any]) -> str:
+    """The SHA-256 of the file of the tensors and of the other fields as JSON."""
+    with tensors.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    digest.update(json.dumps(others).encode())
+    return digest.hexdigest()
+
+
+def _packed(value: Any) -> Any:
+    """What JSON gives back as it is: a tuple as {"tuple": [...]}, a dictionary with other keys than texts as pairs."""
+    if isinstance(value, list | tuple):
+        items = [_packed(item) for item in value]
+        return {"tuple": items} if isinstance(value, tuple) else items
+    if not isinstance(value, dict):
+        return value
+    if all(isinstance(key, str) for key in value) and [*value] not in (["tuple"], ["pairs"]):
+        return {key: _packed(item) for key, item in value.items()}
+    return {"pairs": [[_packed(key), _packed(item)] for key, item in value.items()]}
+
+
+def _unpacked(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_unpacked(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if [*value] == ["tuple"]:
+        return tuple(_unpacked(item) for item in value["tuple"])
+    if [*value] == ["pairs"]:
+        return {_unpacked(key): _unpacked(item) for key, item in value["pairs"]}
+    return {key: _unpacked(item) for key, item in value.items()}
 
 
 def longer_film(film: Tensor, looks: tuple[int, ...], frame: Tensor) -> tuple[Tensor, tuple[int, ...]]:
