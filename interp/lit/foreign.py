@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from interp.errors import UserError
+from interp.files import regular
 from interp.result import Result
 
 LARGEST = 2**20  # bytes of a configuration
@@ -25,7 +26,7 @@ def read_yaml(path: Path) -> Any:
     Raises UserError that names the file where it is too large, damaged, repeats itself by aliases or has Python tags.
     """
     try:
-        if path.stat().st_size > LARGEST:
+        if regular(path).stat().st_size > LARGEST:
             raise ValueError(f"more than {LARGEST:,} bytes")
         text = path.read_text(encoding="utf-8")
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):

@@ -44,7 +44,7 @@ def write(run_folder: Path, title: str = "", status: str = "", embed: Embed = "a
 def size(run_folder: Path) -> int:
     """Bytes of a run's pictures and widgets."""
     drawn = Path(run_folder).glob("results/*/epoch=*/[!.]*")
-    return sum(path.stat().st_size for path in drawn if path.suffix in (".png", ".html"))
+    return sum(path.stat().st_size for path in drawn if path.suffix in (".png", ".html") and path.is_file())
 
 
 def parts(run_folder: Path, title: str = "", status: str = "", embed: bool = True) -> Iterator[str]:

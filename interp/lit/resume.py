@@ -4,8 +4,6 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from lightning import Callback, LightningModule, Trainer
 from interp.files import replacing
 from interp.lit.checkpoint import run_folder
 from interp.lit.report import metrics_line
+from interp.lit.run_files import rows
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +45,10 @@ def carry_over(checkpoint: Path, content: dict[str, Any], target: Path) -> None:
         return
 
     def left_behind(folder: str, names: list[str]) -> list[str]:
-        links = [name for name in names if (Path(folder) / name).is_symlink()]  # the copy would hold what they lead to
-        return links + [name for name in names if _is_later(name, epoch) or name.endswith(".part")]
+        paths = {name: Path(folder) / name for name in names}
+        odd = [name for name, path in paths.items() if path.is_symlink() or not (path.is_dir() or path.is_file())]
+        # Not links, since the copy would hold what they lead to.
+        return odd + [name for name in names if _is_later(name, epoch) or name.endswith(".part")]
 
     if (source / "results").is_dir():
         results = source / "results", target / "results"
@@ -74,18 +75,12 @@ def _mend_rows(metrics: Path, content: dict[str, Any]) -> None:
     if not metrics.is_file():
         return
     epoch, steps = content["epoch"] + 1, content.get("global_step", math.inf)
-    rows = [row for row in _rows(metrics) if (row["epoch"] or 0) <= epoch and (row["step"] or 0) < steps]
-    lines = [json.dumps(row) for row in rows]
+    whole = rows(metrics, [], metrics.parents[1])  # and not what a kill has torn
+    kept_rows = [row for row in whole if (row["epoch"] or 0) <= epoch and (row["step"] or 0) < steps]
+    lines = [json.dumps(row) for row in kept_rows]
     if kept := content.get("epoch_scalars"):
-        known = {name for row in rows if row["epoch"] == epoch for name in row["metrics"]}
+        known = {name for row in kept_rows if row["epoch"] == epoch for name in row["metrics"]}
         lost = {name: value for name, value in kept["scalars"].items() if name not in known}
         lines += [line] if (line := metrics_line(lost, kept["step"])) else []
     with replacing(metrics) as path:
         path.write_text("".join(f"{line}\n" for line in lines))
-
-
-def _rows(metrics: Path) -> Iterator[dict[str, Any]]:
-    for line in metrics.read_text().splitlines():
-        with suppress(ValueError, KeyError, TypeError):  # a row that a kill has torn
-            row = json.loads(line)
-            yield {key: row[key] for key in ("step", "epoch", "metrics")}

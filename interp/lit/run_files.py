@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from interp.files import inside
+from interp.files import inside, regular
 
-DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SyntaxError)
+DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, SyntaxError)
 LARGEST = 80_000_000  # pixels of a picture, below where Pillow warns
 LINK = "is a link that leads out of the run's folder, and is not read"
 Points = dict[tuple[float | None, float | None], float]  # (step, epoch) -> value, in the order of writing
@@ -55,15 +55,20 @@ class Figure:
         return known
 
 
-def text(path: Path, notes: list[str], run: Path) -> str:
+def content(path: Path, notes: list[str], run: Path) -> bytes:
     """What the file holds; nothing where there is none, or where it is a link that leads out of the run's folder."""
     try:
         if not inside(path, run):
             raise OSError(0, LINK)
-        return path.read_text(encoding="utf-8", errors="replace")
+        return regular(path).read_bytes()
     except OSError as error:
         notes += [] if isinstance(error, FileNotFoundError) else [f"{path.name} cannot be read: {error.strerror}"]
-        return ""
+        return b""
+
+
+def text(path: Path, notes: list[str], run: Path) -> str:
+    """The same of a text; what is not UTF-8 becomes a question mark in a box."""
+    return content(path, notes, run).decode(errors="replace")
 
 
 def json_object(path: Path, notes: list[str], run: Path) -> dict[str, Any]:
@@ -96,9 +101,10 @@ def _shots(run: Path, folder: Path, epoch: int, notes: list[str], metrics: dict[
         try:
             if not inside(path, run):
                 raise ValueError(LINK)
-            yield Shot(epoch, path, _size(path), str(captions.get(path.stem, "")), shown)
+            yield Shot(epoch, path, _size(regular(path)), str(captions.get(path.stem, "")), shown)
         except DAMAGED as error:
-            why = LINK if str(error) == LINK else f"is damaged ({type(error).__name__})"
+            odd = error.strerror if isinstance(error, OSError) else LINK if str(error) == LINK else None
+            why = odd or f"is damaged ({type(error).__name__})"
             notes.append(f"{'/'.join(path.parts[-3:])} {why}")
 
 
@@ -120,13 +126,31 @@ def _size(path: Path) -> tuple[int, int]:
 def read_metrics(path: Path, notes: list[str]) -> dict[str, Points]:
     """Each metric's values in the order of writing; of a step written twice, as after a resume, the last."""
     metrics: dict[str, Points] = {}
-    for number, line in enumerate(text(path, notes, path.parents[1]).splitlines(), start=1):
+    for row in rows(path, notes, path.parents[1]):
+        _keep(metrics, row["metrics"], row["step"], row["epoch"])
+    return metrics
+
+
+def rows(path: Path, notes: list[str], run: Path) -> Iterator[dict[str, Any]]:
+    """The rows of metrics.jsonl: "step" and "epoch", numbers or None, and "metrics", numbers or texts such as "nan".
+
+    A line that is anything else, as a kill while it was written leaves it, is named in `notes`.
+    """
+    for number, line in enumerate(content(path, notes, run).split(b"\n"), start=1):
         try:
-            row = json.loads(line, parse_int=float)
-            _keep(metrics, row["metrics"], row["step"], row["epoch"])
+            if line:
+                yield _row(json.loads(line.decode()))
         except DAMAGED:
             notes.append(f"line {number} of {path.name} is damaged")
-    return metrics
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    """The three entries of a row; raises ValueError, TypeError, KeyError or OverflowError where they are no numbers."""
+    if not all(row[key] is None or isinstance(row[key], int | float) for key in ("step", "epoch")):
+        raise ValueError("step and epoch must be numbers")
+    for value in (row["step"], row["epoch"], *row["metrics"].values()):
+        float(value or 0)
+    return {key: row[key] for key in ("step", "epoch", "metrics")}
 
 
 def _keep(metrics: dict[str, Points], values: dict[str, Any], step: float | None, epoch: float | None) -> None:

@@ -18,9 +18,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from interp.errors import UserError
-from interp.files import replacing
+from interp.files import regular, replacing
 from interp.lit.foreign import read_yaml
-from interp.lit.run_files import read_figures, read_metrics
+from interp.lit.run_files import DAMAGED, read_figures, read_metrics
 from interp.lit.secrets import hide, hide_in_files
 from interp.lit.sweep_page import Job, fixed, front, parts, read_job
 
@@ -93,7 +93,10 @@ class Gather(Callback):
 def keep(folder: Path, **about: Any) -> None:
     """Write `about`, over what job.json in `folder` says already. Raises OSError."""
     path = folder / "job.json"
-    known = json.loads(path.read_text()) if path.is_file() else {}
+    try:
+        known = dict(json.loads(regular(path).read_text(encoding="utf-8")).items())
+    except DAMAGED:  # or not there yet
+        known = {}
     with replacing(path) as target:
         target.write_text(json.dumps(known | about, indent=1), encoding="utf-8")
 
@@ -117,8 +120,10 @@ def found(folder: Path) -> dict[str, Any]:
     ]
     metrics |= read_metrics(folder / "results" / "metrics.jsonl", notes)
     scalars = {name: list(points.values())[-1] for name, points in sorted(metrics.items()) if points}
-    overrides = folder / ".hydra" / "overrides.yaml"
-    given = OmegaConf.to_container(read_yaml(overrides)) if overrides.is_file() else []
+    try:
+        given = OmegaConf.to_container(read_yaml(folder / ".hydra" / "overrides.yaml"))
+    except UserError:  # not there, or damaged: a row without parameters
+        given = []
     pairs = [str(override).partition("=") for override in given] if isinstance(given, list) else []
     shown = {name: value if abs(value) < float("inf") else str(value) for name, value in scalars.items()}
     return {"parameters": {key.lstrip("+~"): value for key, _, value in pairs}, "scalars": shown, "figures": figures}
@@ -126,7 +131,9 @@ def found(folder: Path) -> dict[str, Any]:
 
 def job_folders(folder: Path) -> Iterator[Path]:
     """The folders of the jobs under `folder`, however deep `hydra.sweep.subdir` puts them."""
-    for path in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+    for path in sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()):
+        if path.name.startswith("."):
+            continue
         if (path / "job.json").is_file() or (path / ".hydra").is_dir():
             yield path
         else:

@@ -9,6 +9,7 @@ from time import strftime
 from typing import Any
 from urllib.parse import quote
 
+from interp.files import regular
 from interp.lit.report_page import BESIDE, content_policy, own_code, template
 from interp.lit.run_files import DAMAGED
 
@@ -40,10 +41,10 @@ def read_job(path: Path, sweep: Path) -> Job:
     names = {"report": ["report.html"] if (path / "report.html").is_file() else [], "log": logs}
     files = {kind: quote(f"{folder}/{own[0]}") for kind, own in names.items() if own}
     try:
-        about = json.loads((path / "job.json").read_text(encoding="utf-8"))
+        about = json.loads(regular(path / "job.json").read_text(encoding="utf-8"))
         objectives = {name: float(value) for name, (value, _) in about.get("objectives", {}).items()}
         return Job(
-            folder, int(about["number"]), str(about["status"]), str(about.get("error", "")), about.get("seconds"),
+            folder, int(about["number"]), str(about["status"]), str(about.get("error", "")), _seconds(about),
             {key: cell(value) for key, value in about.get("parameters", {}).items()}, objectives,
             tuple(direction for _, direction in about.get("objectives", {}).values()),
             {name: float(value) for name, value in about.get("scalars", {}).items()},
@@ -55,10 +56,16 @@ def read_job(path: Path, sweep: Path) -> Job:
         return Job(folder, status="failed", error=f"job.json is damaged ({type(error).__name__})", files=files)
 
 
+def _seconds(about: dict[str, Any]) -> float | None:
+    return None if about.get("seconds") is None else float(about["seconds"])
+
+
 def _addressed(figure: dict[str, Any], folder: str) -> dict[str, Any]:
     shots = [
         (int(epoch), quote(f"{folder}/{path}"), int(w), int(h), str(c)) for epoch, path, w, h, c in figure["shots"]
     ]
+    if any(".." in Path(path).parts or Path(path).is_absolute() for _, path, *_ in figure["shots"]):
+        raise ValueError("a figure that lies elsewhere")
     widget = figure.get("widget") is True
     return {"plugin": str(figure["plugin"]), "name": str(figure["name"]), "widget": widget, "shots": shots}
 

@@ -1,6 +1,7 @@
 """Files of strangers that lie, explode, run code or lead elsewhere: one clear error or note each, and nothing else."""
 
 import json
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -12,9 +13,14 @@ from PIL import Image
 from interp.errors import UserError
 from interp.lit.checkpoint import find_checkpoint, read_checkpoint
 from interp.lit.data.folder import images
+from interp.lit.foreign import read_yaml
 from interp.lit.report_page import render, write
 from interp.lit.resume import carry_over
-from interp.lit.sweep import found
+from interp.lit.sweep import found, job_folders
+from interp.lit.sweep import main as gather
+from interp.lit.sweep_page import read_job
+from interp.lit.wandb_file import files
+from interp.signals import time_limit
 from plugins.report import main
 from tests.lit.test_report import CHROMIUM, EVIL, figure
 from tests.studies import Confidence, ConfidencePlugin
@@ -123,6 +129,94 @@ def test_links_out_of_a_run_are_neither_shown_nor_copied_nor_written_through(tmp
     assert copied and not any(b"my own notes" in path.read_bytes() for path in copied)
     assert not (tmp_path / "next" / "results" / "loop").exists()
     assert before == {path: path.read_bytes() for path in private.rglob("*") if path.is_file()}
+
+
+def pipe(path: Path) -> Path:
+    """A FIFO, which hangs whoever opens it to read, in place of what is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    return path
+
+
+PIPES = ("results/metrics.jsonl", "results/environment.json", ".hydra/config.yaml", ".hydra/overrides.yaml", "job.json",
+         "results/nmf/epoch=0001/result.json", "results/nmf/epoch=0001/a.png", "results/nmf/epoch=0001/b.html",
+         "results/sure/epoch=0001/result.safetensors", "checkpoints/best.ckpt",
+         "wandb/offline-run-1-a/run-a.wandb")  # fmt: skip
+
+
+def test_pipes_in_place_of_files_hang_nobody(tmp_path, caplog):
+    run = tmp_path / "sweep" / "0"
+    figure(run, "nmf", 1)
+    Confidence(torch.rand(2)).save(run / "results" / "sure" / "epoch=0001")
+    for name in PIPES:
+        pipe(run / name)
+    (run / "checkpoints" / "last.ckpt").write_bytes(b"weights")
+    (run / "results" / "nmf" / "epoch=0001" / "lost.png").symlink_to(run / "nowhere")
+    with time_limit(30):
+        page = render(run)
+        main([str(run), "--redraw"])
+        gather([str(tmp_path / "sweep")])
+        carry_over(run / "checkpoints" / "last.ckpt", {"epoch": 4}, tmp_path / "next")
+        assert list(job_folders(tmp_path / "sweep")) == [run] and files(run) == []
+        with pytest.raises(UserError, match="pipe is no regular file|no checkpoint"):
+            read_checkpoint(pipe(tmp_path / "pipe"))
+        with pytest.raises(UserError, match="cannot read /dev/zero: .* is no regular file"):
+            read_yaml(Path("/dev/zero"))
+    for name in (
+        "metrics.jsonl cannot be read",
+        "config.yaml cannot be read",
+        "a.png",
+        "b.html",
+        "result.json cannot be",
+    ):
+        assert name in page, name
+    assert page.count("is no regular file") == 6 and "sure/epoch=0001 is not drawn" in caplog.text
+    assert not [path for path in (tmp_path / "next").rglob("*") if path.is_fifo()]
+
+
+def test_links_that_form_circles_end(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "again").symlink_to(tmp_path)
+    with time_limit(30):
+        gather([str(tmp_path)])
+
+
+LINES = [b"\xff\xfe", b'{"step": 1, "epoch": 1, "metrics": {"\xff": 1}}', b'{"step": "x", "epoch": 1, "metrics": {}}',
+         b'{"step": 1, "epoch": "1", "metrics": {}}', b'{"step": 1, "epoch": [], "metrics": {}}', b"[1]", b"3", b"null",
+         b'{"step": 1, "epoch": 1, "metrics": []}', b'{"step": 1, "epoch": 1, "metrics": {"a": "b"}}', b"{",
+         b'{"step": 1, "epoch": 1, "metrics": {"a": [1]}}', b'{"epoch": 1, "metrics": {}}', b"[" * 9000,
+         b'{"step": 1' + b"0" * 400 + b', "epoch": 1, "metrics": {}}']  # fmt: skip
+
+
+@pytest.mark.parametrize("line", LINES, ids=range(len(LINES)))
+def test_an_odd_line_of_the_metrics_costs_itself_alone(tmp_path, line):
+    run, whole = tmp_path / "run", b'{"step": 3, "epoch": 1, "metrics": {"a": 1.5, "b": "nan"}}'
+    figure(run)
+    (run / "results" / "metrics.jsonl").write_bytes(b"\n".join([whole, line, whole.replace(b"3", b"4"), b""]))
+    assert "line 2 of metrics.jsonl is damaged" in (page := render(run)) and "line 1 of" not in page
+    for name in (".hydra/config.yaml", "checkpoints/last.ckpt"):
+        (run / name).parent.mkdir()
+        (run / name).write_text("")
+    carry_over(run / "checkpoints" / "last.ckpt", {"epoch": 0}, tmp_path / "next")
+    assert (tmp_path / "next/results/metrics.jsonl").read_bytes().splitlines() == [whole, whole.replace(b"3", b"4")]
+
+
+JOB, SHOT = b'{"number": 1, "status": "finished", ', b'{"plugin": "a", "name": "b", "shots": [[1, "%s", 1, 1, ""]]}'
+
+
+@pytest.mark.parametrize(
+    "about",
+    [b"{", b"[1]", b"\xff", b'{"number": Infinity}', b'{"number": 1' + b"0" * 400 + b"}", JOB + b'"seconds": {}}',
+     JOB + b'"objectives": [1]}', *(JOB + b'"figures": [' + SHOT % path + b"]}" for path in (b"../../x", b"/x"))],
+)  # fmt: skip
+def test_an_odd_job_json_is_said_to_be_damaged_and_written_anew(tmp_path, about):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "job.json").write_bytes(about)
+    assert read_job(tmp_path / "0", tmp_path).error.startswith("job.json is damaged")
+    gather([str(tmp_path)])
+    assert json.loads((tmp_path / "0" / "job.json").read_text())["figures"] == []
 
 
 def test_a_run_reached_by_a_link_is_shown_as_ever(tmp_path):
