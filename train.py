@@ -52,6 +52,7 @@ def fit_and_test(cfg: DictConfig, trainer, module, images, resume: str | None) -
     from pathlib import Path
 
     from interp.lit import artifacts
+    from interp.lit.checkpoint import restoring
     from interp.lit.sinks import close_wandb
 
     metrics: dict = {}
@@ -59,7 +60,8 @@ def fit_and_test(cfg: DictConfig, trainer, module, images, resume: str | None) -
         artifacts.use(trainer.loggers, Path(resume))
     number = None
     try:
-        trainer.fit(module, datamodule=images, ckpt_path=resume)
+        with restoring(resume):
+            trainer.fit(module, datamodule=images, ckpt_path=resume)
         metrics |= trainer.callback_metrics
         if cfg.test:
             best = trainer.checkpoint_callback.best_model_path

@@ -2,7 +2,9 @@
 
 import random
 import re
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +15,10 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from interp.errors import UserError
-from interp.lit.checkpoint_file import matches_checksum, whole_beside, write_checkpoint
+from interp.lit.checkpoint_content import check_content
+from interp.lit.checkpoint_file import check_archive, matches_checksum, whole_beside, write_checkpoint
+
+CONNECTOR = "checkpoint_connector.py"  # of Lightning, which reads the state of a training back
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -95,26 +100,41 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint file, on the CPU; nothing but tensors and plain values is ever unpickled.
 
     Raises UserError that names the file, and those that can be used instead, where it is missing, does not match its
-    checksum (older and foreign files have none) or holds anything else.
+    checksum (older and foreign files have none), would grow beyond its file or holds anything else.
     """
     if not path.is_file():
-        raise UserError(f"no checkpoint {path}" + _others(path.parent))
+        raise UserError(f"{f'{path} is no regular file' if path.exists() else f'no checkpoint {path}'}{_others(path)}")
     if matches_checksum(path) is False:
         raise UserError(f"the checkpoint {path} is damaged: it does not match its checksum" + whole_beside(path))
     try:
+        check_archive(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         what = f"cannot read the checkpoint {path}: damaged, or more than weights ({reason})"
         raise UserError(what + whole_beside(path)) from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise UserError(f"{path} is not a checkpoint of a training: it has no 'state_dict'")
+    check_content(checkpoint, path)
     return checkpoint
 
 
-def _others(folder: Path) -> str:
-    found = sorted(p.name for p in folder.glob("*.ckpt")) if folder.is_dir() else []
-    return f"; {folder} has: {', '.join(found)}" if found else ""
+@contextmanager
+def restoring(path: str | None) -> Iterator[None]:
+    """Within, what goes wrong while Lightning takes over the state of the checkpoint at `path` is a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        names = [f.name for f in traceback.extract_tb(error.__traceback__) if f.filename.endswith(CONNECTOR)]
+        if not any(name.lstrip("_").startswith(("resume", "restore")) for name in names):
+            raise
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(f"cannot resume from {path}: its state is damaged or of another training ({what})") from error
+
+
+def _others(path: Path) -> str:
+    beside = sorted(other.name for other in path.parent.glob("*.ckpt") if other.is_file())
+    return f"; {path.parent} has: {', '.join(beside)}" if beside else ""
 
 
 def find_checkpoint(path: Any, names: tuple[str, ...]) -> Path:

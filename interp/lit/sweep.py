@@ -131,9 +131,8 @@ def found(folder: Path) -> dict[str, Any]:
 
 def job_folders(folder: Path) -> Iterator[Path]:
     """The folders of the jobs under `folder`, however deep `hydra.sweep.subdir` puts them."""
-    for path in sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()):
-        if path.name.startswith("."):
-            continue
+    inner = (path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+    for path in sorted(path for path in inner if not path.name.startswith(".")):
         if (path / "job.json").is_file() or (path / ".hydra").is_dir():
             yield path
         else:

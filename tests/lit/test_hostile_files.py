@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import struct
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from PIL import Image
 
 from interp.errors import UserError
 from interp.lit.checkpoint import find_checkpoint, read_checkpoint
+from interp.lit.checkpoint_content import check_content
 from interp.lit.data.folder import images
 from interp.lit.foreign import read_yaml
 from interp.lit.report_page import render, write
@@ -282,3 +285,99 @@ def test_pictures_are_not_named_out_of_the_folder(tmp_path, caplog):
 def test_pillow_itself_is_still_trusted_with_ordinary_pictures(tmp_path):
     Image.new("RGB", (4000, 3000)).save(tmp_path / "photo.png")
     assert images(str(tmp_path), 32).val[0][0].shape == (3, 32, 32)
+
+
+def test_a_checkpoint_that_would_grow_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    torch.save({"state_dict": {"a": torch.zeros(1000)}}, tmp_path / "whole.ckpt")
+    whole = (tmp_path / "whole.ckpt").read_bytes()
+    assert read_checkpoint(tmp_path / "whole.ckpt")["state_dict"]["a"].shape == (1000,)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was unpacked"))
+    path = tmp_path / "bomb.ckpt"
+    with zipfile.ZipFile(tmp_path / "whole.ckpt") as archive:
+        entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    for only in (None, "data.pkl", "data/0"):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in entries.items():
+                kind = zipfile.ZIP_DEFLATED if only is None or name.endswith(only) else zipfile.ZIP_STORED
+                archive.writestr(name, content, compress_type=kind)
+        with pytest.raises(UserError, match=r"cannot read the checkpoint .*bomb.ckpt: .*is deflated or larger"):
+            read_checkpoint(path)
+    for place, word in ((whole.rindex(b"PK\1\2") + 24, 2**31), (whole.rindex(b"PK\1\2") + 20, 1)):
+        path.write_bytes(whole[:place] + struct.pack("<I", word) + whole[place + 4 :])  # sizes in the directory
+        with pytest.raises(UserError, match=r"bomb.ckpt: .*is deflated or larger"):
+            read_checkpoint(path)
+    two = whole[:-22] + whole[whole.index(b"PK\1\2") :]  # an honest directory for one reader, another for torch
+    path.write_bytes(two)
+    with pytest.raises(UserError, match=r"bomb.ckpt: .*its directory is not where it says"):
+        read_checkpoint(path)
+
+
+def test_entries_that_share_their_bytes_are_refused(tmp_path):
+    """As in the best of zip bombs: every entry of the directory is whole, and all are the same bytes."""
+    path = tmp_path / "bomb.ckpt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", bytes(10_000))
+        archive.infolist().extend([archive.infolist()[0]] * 50)
+    with pytest.raises(UserError, match=r"bomb.ckpt: .*is deflated or larger"):
+        read_checkpoint(path)
+
+
+TENSOR = {"a": torch.zeros(2)}
+ODD = [
+    ({"state_dict": []}, "state_dict is a list, not a dictionary"),
+    ({"state_dict": {"a": 1}}, "state_dict.a is 1, not a dense tensor"),
+    ({"state_dict": {1: torch.zeros(1)}}, "a name in state_dict is 1, not a text"),
+    ({"state_dict": {"a": torch.empty(2, device="meta")}}, "not a dense tensor"),
+    ({"epoch": "x"}, "epoch is 'x', not a whole number from 0"),
+    ({"epoch": 1.5}, "epoch is 1.5"), ({"epoch": -1}, "epoch is -1"), ({"epoch": True}, "epoch is True"),
+    ({"epoch": 10**400}, "epoch is 1000"), ({"epoch": None}, "epoch is None"),
+    ({"global_step": []}, "global_step is a list"),
+    ({"class_names": 5}, "class_names is 5, not a list"), ({"class_names": "abc"}, "class_names is 'abc', not a list"),
+    ({"class_names": ["a", 5]}, "class_names[1] is 5, not a text"),
+    ({"epoch_scalars": {"step": 1, "scalars": {"a": "b"}}}, "epoch_scalars.scalars.a is 'b', not a number"),
+    ({"epoch_scalars": {}}, "epoch_scalars has no 'step'"), ({"epoch_scalars": 1}, "epoch_scalars is 1"),
+    ({"optimizer_states": {}}, "optimizer_states is a dict, not a list"),
+    ({"optimizer_states": [{"state": {}}]}, "optimizer_states[0] has no 'param_groups'"),
+    ({"lr_schedulers": [1]}, "lr_schedulers[0] is 1"), ({"callbacks": {"a": 1}}, "callbacks.a is 1, not a dictionary"),
+    ({"loops": 1}, "loops is 1"), ({"pytorch-lightning_version": 1}, "pytorch-lightning_version is 1, not a text"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "said"), ODD)
+def test_an_odd_type_in_a_checkpoint_is_one_clear_line(tmp_path, content, said):
+    torch.save({"state_dict": TENSOR, **content}, tmp_path / "odd.ckpt")
+    with pytest.raises(UserError, match=f"odd.ckpt cannot be used: .*{re.escape(said)}") as caught:
+        read_checkpoint(tmp_path / "odd.ckpt")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize("content", [3, [1], torch.zeros(2), {}, {"weights": {}}, None, "state_dict"])
+def test_what_is_no_dictionary_of_weights_is_no_checkpoint(tmp_path, content):
+    torch.save(content, tmp_path / "odd.ckpt")
+    with pytest.raises(UserError, match="odd.ckpt is not a checkpoint of a training: it has no 'state_dict'"):
+        read_checkpoint(tmp_path / "odd.ckpt")
+
+
+def test_a_tensor_of_more_bytes_than_the_file_is_refused(tmp_path):
+    path = tmp_path / "odd.ckpt"
+    torch.save({"state_dict": TENSOR}, path)
+    with pytest.raises(UserError, match="its weights claim more bytes than the file has"):
+        check_content({"state_dict": {"a": torch.zeros(10_000)}}, path)
+    with pytest.raises(UserError, match="state_dict.a is a Tensor, not a dense tensor"):
+        check_content({"state_dict": {"a": torch.eye(2).to_sparse()}}, path)
+
+
+def test_what_lightning_cannot_take_over_is_one_clear_line(train, tmp_path):
+    run = train(tmp_path / "run", "trainer.max_epochs=1", "scheduler=none")
+    whole = run.checkpoint()
+    for key, value in (
+        ("optimizer_states", [{"state": {}, "param_groups": [{"lr": 0.1, "params": [0]}]}]),
+        ("loops", {}),
+        ("pytorch-lightning_version", "x"),
+        ("callbacks", {name: {"x": 1} for name in whole["callbacks"]}),
+    ):
+        path = tmp_path / "odd" / "checkpoints" / "last.ckpt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({**whole, key: value}, path)
+        with pytest.raises(UserError, match=r"cannot resume from .*odd/checkpoints/last.ckpt: its state is damaged"):
+            train(tmp_path / "next", "scheduler=none", f"checkpoint={tmp_path}/odd")
