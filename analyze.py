@@ -69,13 +69,15 @@ class Network:
         from interp.lit import build
         from interp.lit.checkpoint import read_checkpoint, run_folder
         from interp.lit.classifier import load_weights
+        from interp.lit.foreign import built_from
 
         checkpoint = {} if path is None else read_checkpoint(path)
         self.name, self.run = name, None if path is None else run_folder(path)
         own = with_run(cfg, self.run)
         own = OmegaConf.merge(own, cfg.only.get(name) or {})
-        images = build.data(own)
-        self.net = build.network(own, images)
+        with built_from(self.run, cfg.trust):
+            images = build.data(own)
+            self.net = build.network(own, images, weights_follow=path is not None)
         if path is not None:
             load_weights(self.net, images.class_names, checkpoint)
         device = Fabric(accelerator=cfg.accelerator, devices=1).device

@@ -25,7 +25,7 @@ def train(cfg: DictConfig) -> float | tuple[float, ...] | None:
     calm()
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     images = build.data(cfg)
-    module = build.classifier(cfg, build.network(cfg, images), images)
+    module = build.classifier(cfg, build.network(cfg, images, weights_follow=cfg.checkpoint is not None), images)
     studies = build.plugins(cfg)
     for study in studies:
         study.check(module.net)

@@ -1,6 +1,8 @@
 """Objects from the composed configuration, by `_target_` alone."""
 
 from collections.abc import Callable
+from functools import partial
+from inspect import signature
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -41,9 +43,15 @@ def data(cfg: DictConfig) -> ImageData:
     return module
 
 
-def network(cfg: DictConfig, images: ImageData) -> Normalized:
-    """The network, its input and head fitted to the data."""
-    return build(cfg.model, "model")(images)
+def network(cfg: DictConfig, images: ImageData, weights_follow: bool = False) -> Normalized:
+    """The network, its input and head fitted to the data.
+
+    Where its weights follow, from a checkpoint, a builder that takes `download` is told to load none itself.
+    """
+    make = build(cfg.model, "model")
+    if weights_follow and isinstance(make, partial) and "download" in signature(make.func).parameters:
+        make = partial(make, download=False)
+    return make(images)
 
 
 def classifier(cfg: DictConfig, net: Normalized, images: ImageData) -> Classifier:

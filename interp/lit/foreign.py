@@ -3,9 +3,11 @@
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator
-from importlib import import_module, resources
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -13,11 +15,16 @@ from omegaconf.errors import OmegaConfBaseException
 
 from interp.errors import UserError
 from interp.files import regular
+from interp.lit.harmless import Examples, examples, is_library, own_of, resolved, source, takes, target
+from interp.memory import limited
 from interp.result import Result
 
 LARGEST = 2**20  # bytes of a configuration
-LOOKUPS = tuple(f"hydra.utils.get_{kind}" for kind in ("class", "method", "object", "static_method"))
-KINDS = ("torch.nn.", "torchvision.transforms.", "torchvision.datasets.")  # whose classes may be named, see `_harmless`
+ALL, DOWNLOADS = ["all"], "interp.lit.data.torchvision.torchvision"
+NAMES = "name modules of torch.nn, transforms of torchvision, and what the YAML files on your search path name"
+SETTINGS = (
+    "give the settings in its YAML file and plain numbers, none absurd, but no path, address, code or unknown text"
+)
 
 
 def read_yaml(path: Path) -> Any:
@@ -48,105 +55,125 @@ def plain(config: Any, key: str) -> Any:
     return None
 
 
-def settings(path: Path, groups: Iterable[str], given: Collection[str], trust: Collection[str]) -> DictConfig:
-    """The configuration at `path`, whose `groups` name nothing in `_target_` that could do harm.
+def settings(path: Path, groups: Iterable[str], given: Collection[str], trust: str | Collection[str]) -> DictConfig:
+    """The configuration at `path`, whose `groups` call nothing that could do harm, and with harmless settings.
 
     Keys in `given` (such as data.root) are not looked at, since the user has set them. `trust` holds full names of
-    classes, functions or their modules that are allowed beyond ours, or is "all". Raises UserError that names the key.
+    classes, functions or their modules that are allowed beyond ours, with whatever settings, or is "all". Nothing that
+    is not here is downloaded, unless data.download is in `given`. Raises UserError that names the key.
     """
-    config = read_yaml(path)
+    config, trust = read_yaml(path), names(trust)
     for group in groups:
         if not isinstance(config, DictConfig) or not isinstance(config.get(group), DictConfig):
             raise UserError(f"{path} has no {group}: give {group}=... yourself")
-        if trust != "all":
-            allowed = named(group)
-            for key, value in _values(OmegaConf.to_container(config[group]), group):
-                if key not in given:
-                    _check(key, value, allowed, trust, path)
+        if trust == ALL:
+            continue
+        node = OmegaConf.to_container(config[group])
+        _Door(path, examples(group), given, trust).walk(node, group)
+        if "_target_" not in cast(dict, node):
+            raise UserError(f"{path} does not say what to call for {group}: give {group}=... yourself")
+        if source(cast(dict, node)) == DOWNLOADS and "data.download" not in given:
+            config[group].download = False
     return config
 
 
-def _check(key: str, value: Any, allowed: Collection[str], trust: Collection[str], path: Path) -> None:
-    if "${" in str(value):
-        raise UserError(
-            f"{key}={value} in {path} is not followed, since it could read your environment: give {key}=VALUE "
-            "yourself, or trust=all if the run is your own"
+def names(trust: str | Iterable[str]) -> list[str]:
+    """`trust` as a list of full names, of one name or of many."""
+    return [trust] if isinstance(trust, str) else [str(name) for name in trust]
+
+
+@dataclass(frozen=True)
+class _Door:
+    path: Path
+    known: Examples
+    given: Collection[str]
+    trust: list[str]
+
+    def walk(self, value: Any, key: str) -> None:
+        """Raise UserError for the first value in `value`, which stands at `key`, that is not let in."""
+        if isinstance(value, dict | list):
+            inner = value.items() if isinstance(value, dict) else enumerate(value)
+            for name, item in inner:
+                self.walk(item, f"{key}.{name}" if isinstance(value, dict) else f"{key}[{name}]")
+            if "_target_" in value:
+                self._call(cast(dict, value), key)
+        elif "${" in str(value) and key not in self.given:
+            raise UserError(
+                f"{_printable(f'{key}={value}')} in {self.path} is not followed, since it could read your environment: "
+                f"give {_printable(key)}=VALUE yourself, or trust=all if the run is your own"
+            )
+
+    def _call(self, node: dict[str, Any], key: str) -> None:
+        name = target(node)
+        if _trusted(name, self.trust):
+            return
+        if not (f"{key}._target_" in self.given or str(name) in self.known or is_library(name)):
+            raise self._refused(f"{key}._target_", name, name, NAMES)
+        arguments = own_of(node) if _trusted(source(node), self.trust) else node
+        for argument in [argument for argument in arguments if argument != "_target_"]:
+            place = f"{key}.{argument}"
+            if place not in self.given and not takes(node, argument, self.known):
+                raise self._refused(place, node[argument], name, SETTINGS)
+
+    def _refused(self, place: str, value: Any, name: Any, allowed: str) -> UserError:
+        place, value, name = _printable(place), _printable(value), _printable(name)
+        return UserError(
+            f"{place}={value} in {self.path} is refused: what comes with a checkpoint may {allowed}. If you know who "
+            f"wrote it, give {f'{place}=... yourself, or ' if allowed == SETTINGS else ''}trust=[{name}]"
         )
-    if key.endswith("._target_") and value not in allowed and not _trusted(value, trust) and not _harmless(value):
-        raise UserError(
-            f"{key}={value} in {path} is refused: what comes with a checkpoint may name modules of torch.nn, "
-            "transforms of torchvision, and what the YAML files on your search path name. If you know who wrote it, "
-            f"give trust=[{value}]"
-        )
 
 
-def _values(node: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Every value within `node` with its key; a look-up by Hydra is a `_target_` of what it looks up."""
-    if isinstance(node, dict):
-        if node.get("_target_") in LOOKUPS:
-            node = {**node, "_target_": node.get("path")}
-        for name, value in node.items():
-            yield from _values(value, f"{key}.{name}")
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            yield from _values(value, f"{key}[{index}]")
-    else:
-        yield key, node
+def _printable(value: Any) -> str:
+    """The first 100 characters of a value, in one line."""
+    text = f"{value!s:.100}"
+    return text if text.isprintable() else repr(text)
 
 
-def named(group: str) -> set[str]:
-    """Every `_target_` in the YAML files of a configuration group, in all folders of Hydra's search path."""
-    from hydra.core.hydra_config import HydraConfig
-
-    sources = [(source.schema, source.path) for source in HydraConfig.get().runtime.config_sources]
-    roots = [resources.files(place) if kind == "pkg" else Path(place) for kind, place in sources if place]
-    folders = [root / group for root in roots if (root / group).is_dir()]
-    files = [file for folder in folders for file in folder.iterdir() if file.name.endswith(".yaml")]
-    nodes = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in files]
-    return {str(value) for node in nodes for key, value in _values(node, "") if key.endswith("._target_")}
-
-
-def _trusted(name: Any, trust: Collection[str]) -> bool:
+def _trusted(name: Any, trust: list[str]) -> bool:
     """Whether the user has named it, or the module that it really lies in: not one that merely imports it."""
     if name in trust:
         return True
     if not any(str(name).startswith(f"{own}.") for own in trust):
         return False
-    found = _resolved(name)
+    found = resolved(name)
     real = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
     return any(real.startswith(f"{own}.") for own in trust)
 
 
-def _harmless(name: Any) -> bool:
-    """Whether it is a class that only computes: of torch.nn, a transform, or a data set that is read without pickle."""
-    if not str(name).startswith(KINDS):
-        return False
-    from torch import nn
-    from torchvision.datasets import CIFAR10, MNIST
+@contextmanager
+def built_from(run: Path | None, trust: str | Collection[str]) -> Iterator[None]:
+    """Within, data and network of the run in a folder are built, of somebody else's configuration.
 
-    found = _resolved(name)
-    if not isinstance(found, type):
-        return False
-    computes = issubclass(found, nn.Module) and found.__module__.startswith("torch.nn.modules.")
-    return computes or found.__module__.startswith("torchvision.transforms.") or issubclass(found, CIFAR10 | MNIST)
-
-
-def _resolved(name: str) -> Any:
-    from hydra.utils import get_object
-
+    They take at most half of the free memory, whatever sizes stand there, and what goes wrong is a UserError, unless
+    the user trusts in code of that run. Without a folder the configuration is the user's own.
+    """
+    if run is None or names(trust) == ALL:
+        yield
+        return
     try:
-        return get_object(name)
-    except Exception:  # whatever the import of it raises: there is nothing to allow
-        return None
+        with limited(fraction=0.5):
+            yield
+    except Exception as error:
+        whole = " ".join(f"{type(error).__name__}: {error}".split())
+        if isinstance(error, MemoryError) or "allocate memory" in whole:
+            raise UserError(
+                f"data and model in {run}/.hydra/config.yaml take more than half of the free memory: give their sizes "
+                "yourself, or trust=all if the run is your own"
+            ) from error
+        if isinstance(error, UserError) or names(trust):
+            raise
+        raise UserError(
+            f"data and model in {run}/.hydra/config.yaml cannot be built ({whole}): give data=... or model=... yourself"
+        ) from error
 
 
-def result_class(name: Any, trust: Collection[str] = ()) -> type[Result]:
+def result_class(name: Any, trust: str | Collection[str] = ()) -> type[Result]:
     """The subclass of Result with this full name, imported where it is ours or lies in a module of `trust`.
 
     Raises UserError for others.
     """
     module, _, own = str(name).rpartition(".")
-    if module not in {*trust, *sys.modules} and module.partition(".")[0] not in ("plugins", "interp"):
+    if module not in {*names(trust), *sys.modules} and module.partition(".")[0] not in ("plugins", "interp"):
         raise UserError(f"the result is of class {name}, which is not ours: if you know it, give --trust {module}")
     try:
         found = getattr(import_module(module), own, None)

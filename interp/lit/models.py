@@ -50,11 +50,11 @@ def resnet18(data: ImageData) -> Normalized:
     return Normalized(net, *data.normalization)
 
 
-def torchvision(data: ImageData, name: str, weights: str | None = None) -> Normalized:
+def torchvision(data: ImageData, name: str, weights: str | None = None, download: bool = True) -> Normalized:
     """Any classification model of torchvision by name, with pretrained `weights` by name (such as DEFAULT) or none.
 
     One-channel images are repeated. With weights, images are normalised as those weights want it. The head is replaced
-    where the class count differs.
+    where the class count differs. Without `download` it is the same network with random weights, for a checkpoint's.
     Raises UserError with the nearest name for an unknown model or weights, and where weights cannot be downloaded.
     """
     from torchvision import models
@@ -71,12 +71,24 @@ def torchvision(data: ImageData, name: str, weights: str | None = None) -> Norma
         known_weights = [weight.name for weight in models.get_model_weights(name)]
         if weights not in (*known_weights, "DEFAULT"):
             raise unknown("weights", weights, [*known_weights, "DEFAULT"], owner=name)
-        preprocessing = getattr(models.get_model_weights(name), weights).transforms()
-        normalization = (preprocessing.mean, preprocessing.std)
+        chosen = getattr(models.get_model_weights(name), weights)
+        normalization = (chosen.transforms().mean, chosen.transforms().std)
+        if not download:
+            weights, options = None, _as_with(name, chosen.meta) | options
     with _downloading(f"model.weights={weights} of {name}", torch.hub.get_dir()):
         net = models.get_model(name, weights=weights, **options)
     _fit_head(net, len(data.class_names))
     return Normalized(net, *(list(values) * (3 // len(values)) for values in normalization))
+
+
+def _as_with(name: str, meta: dict[str, Any]) -> dict[str, Any]:
+    """What torchvision builds a network with where it is given weights that `meta` describes."""
+    options: dict[str, Any] = {"num_classes": len(meta["categories"])} if meta["categories"] else {}
+    if name.startswith("vit_"):
+        options["image_size"] = meta["min_size"][0]
+    if name in ("googlenet", "inception_v3"):
+        options |= {"transform_input": True, "init_weights": False, "aux_logits": name == "inception_v3"}
+    return options
 
 
 def _fit_head(net: nn.Module, classes: int) -> None:
@@ -92,11 +104,12 @@ def _fit_head(net: nn.Module, classes: int) -> None:
     setattr(parent, name.rpartition(".")[2], replacement)
 
 
-def timm(data: ImageData, name: str, pretrained: bool = False, **options: Any) -> Normalized:
+def timm(data: ImageData, name: str, pretrained: bool = False, download: bool = True, **options: Any) -> Normalized:
     """Any model of timm by name, its input and head fitted to the data. Needs the extra `pretrained`.
 
-    `options` are those of the model itself, such as patch_size of a vision transformer. Raises UserError for an
-    unknown model, and where its weights cannot be downloaded.
+    `options` are those of the model itself, such as patch_size of a vision transformer. Without `download` a
+    pretrained one is the same network with random weights, for a checkpoint's. Raises UserError for an unknown model,
+    and where its weights cannot be downloaded.
     """
     timm = _pretrained_extra("timm", "model=timm")
     if not timm.is_model(name):
@@ -105,7 +118,7 @@ def timm(data: ImageData, name: str, pretrained: bool = False, **options: Any) -
         options = {"img_size": data.size, **options}
     options |= {"num_classes": len(data.class_names), "in_chans": data.channels}
     with _downloading(f"model.pretrained=true of {name}", "Hugging Face's cache (HF_HOME)"):
-        net = timm.create_model(name, pretrained=pretrained, **options)
+        net = timm.create_model(name, pretrained=pretrained and download, **options)
     if not pretrained:
         return Normalized(net, *data.normalization)
     config = timm.data.resolve_model_data_config(net)
