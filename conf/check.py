@@ -18,6 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from interp.errors import UserError, unknown
+from interp.lit.secrets import hide, hide_in_streams, remember_arguments
+from interp.terminal import visible
 
 CONF = Path(__file__).parent
 T = TypeVar("T")
@@ -95,9 +97,9 @@ def mendable(error: Exception) -> str | None:
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """Print what the user can mend as one message and exit with code 1; anything else keeps its traceback.
+    """Print what the user can mend as one message, anything else with its traceback, and exit with code 1.
 
-    Ctrl-C before or after the training ends with code 130, as Ctrl-C within it.
+    Both without secrets. Ctrl-C before or after the training ends with code 130, as Ctrl-C within it.
     """
     try:
         yield
@@ -105,9 +107,7 @@ def clear_errors() -> Iterator[None]:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if (message := mendable(error)) is None:
-            raise
-        fail(message)
+        fail(mendable(error), error)
 
 
 def told_clearly(main: Callable[..., T]) -> Callable[..., T]:
@@ -118,6 +118,7 @@ def told_clearly(main: Callable[..., T]) -> Callable[..., T]:
 
     @wraps(main)
     def told(*arguments: Any) -> T:
+        hide_in_streams()  # a launcher's worker has no other place for it
         if not sweeping():
             with clear_errors():
                 return main(*arguments)
@@ -136,14 +137,18 @@ def sweeping() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-def fail(message: str) -> NoReturn:
-    """Print `message` to the terminal (and to the run's log, if there is one) and exit with code 1."""
+def fail(message: str | None, error: Exception | None = None) -> NoReturn:
+    """Print `message`, or the traceback of `error`, also to the run's log if there is one, and exit with code 1."""
     import logging
+    import traceback
 
+    text = f"error: {message}" if message is not None else "".join(traceback.format_exception(error)).rstrip()
+    text = visible(hide(text))
     for handler in logging.root.handlers:
         if isinstance(handler, logging.FileHandler):
-            handler.handle(logging.LogRecord("epochscope", logging.ERROR, "", 0, message, None, None))
-    print(f"error: {message}", file=sys.stderr)
+            said = text.removeprefix("error: ")
+            handler.handle(logging.LogRecord("epochscope", logging.ERROR, "", 0, said, None, None))
+    print(text, file=sys.stderr)
     sys.exit(1)
 
 
@@ -217,5 +222,7 @@ def launch(main: Callable[[], None]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.path.append(str(CONF.parent / "interp" / "lit" / "launchers"))  # Hydra looks for packages `hydra_plugins` there
     sys.argv[1:] = [argument for given in sys.argv[1:] for argument in hydras_own(given)]
+    hide_in_streams()
     with clear_errors():
+        remember_arguments(sys.argv[1:])
         main()

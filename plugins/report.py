@@ -14,7 +14,9 @@ from interp.files import inside, regular
 from interp.lit.foreign import plain, read_yaml, result_class
 from interp.lit.report_page import write
 from interp.lit.run_files import DAMAGED, LINK
+from interp.lit.secrets import hide_in_logs
 from interp.result import Result
+from interp.terminal import visible
 from plugins.sinks import show
 
 log = logging.getLogger(__name__)
@@ -76,8 +78,9 @@ def settings(run: Path) -> dict[str, Any]:
     """What the run's configuration says of its page."""
     path = run / ".hydra" / "config.yaml"
     config = read_yaml(path) if path.is_file() else None
-    found = {key: plain(config, f"logger.report.{key}") for key in ("title", "embed")}
-    return {key: value for key, value in found.items() if value is not None}
+    title, embed = (plain(config, f"logger.report.{key}") for key in ("title", "embed"))
+    said = {"title": title} if isinstance(title, str) else {}
+    return said | ({"embed": embed} if embed in (True, False, "auto") else {})
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -94,10 +97,11 @@ def main(arguments: list[str] | None = None) -> None:
     if not (run / "results").is_dir():
         parser.error(f"no results/ in {run}: give the folder of one run (of a sweep: python -m interp.lit.sweep)")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    hide_in_logs()
     drawn = draw(run, given.redraw, given.trust)
     embedded = write(run, **settings(run) | ({} if given.embed is None else {"embed": given.embed}))
     where = "which can be passed on alone" if embedded else "with its figures beside it in results/ (--embed: inside)"
-    print(f"{drawn} results drawn; {run / 'report.html'}, {where}")
+    print(visible(f"{drawn} results drawn; {run / 'report.html'}, {where}"))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from torch import Tensor
 from interp.files import replacing
 from interp.policy import guarded
 from interp.result import Cell, Result
+from interp.terminal import visible
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +41,10 @@ def print_tables(result: Result, name: str) -> None:
     for key, (columns, rows) in result.tables().items():
         told = [at for at in range(len(columns)) if not any(isinstance(row[at], Tensor) for row in rows)]
         caption = f"{len(rows) - 60} more" if len(rows) > 60 else None
-        shown = Table(*(columns[at] for at in told), title=f"{name}/{key}", caption=caption)
+        shown = Table(*(visible(columns[at]) for at in told), title=visible(f"{name}/{key}"), caption=caption)
         for row in rows[:60]:
-            shown.add_row(*(Text(f"{row[at]:.4g}" if isinstance(row[at], float) else str(row[at])) for at in told))
+            cells = (f"{row[at]:.4g}" if isinstance(row[at], float) else str(row[at]) for at in told)
+            shown.add_row(*(Text(visible(cell)) for cell in cells))
         get_console().print(shown)
 
 

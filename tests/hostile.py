@@ -8,6 +8,11 @@ SCRIPT, PATH = "<script>alert(1)</script>", "../../x"
 NAMES = (SCRIPT, PATH, "a\"' onerror=alert(1) {{ 7 * 7 }} ${oc.env:HOME} %s\n\x1b[31m")
 
 
+def broken(**options: object) -> Splits:
+    """A source that fails and tells the world all that it was given."""
+    raise ConnectionError(f"no data for {options}\x1b[2J")
+
+
 def named(**_: object) -> Splits:
     """Noise of three classes with hostile names."""
     images = torch.randint(256, (36, 1, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

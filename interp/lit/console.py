@@ -7,7 +7,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichModelSummary, RichProgressBar
 
-from interp.lit.secrets import InLogs
+from interp.lit.secrets import hide_in_logs
 
 # Warnings that are Lightning's own affair, or about a choice that the harness makes on purpose.
 EXPECTED = (
@@ -21,8 +21,7 @@ EXPECTED = (
 
 def calm() -> None:
     """Leave Lightning's messages to the root logger, once, from warnings upwards; hide secrets in what is logged."""
-    for handler in logging.root.handlers:
-        handler.addFilter(InLogs())
+    hide_in_logs()
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True

@@ -57,7 +57,7 @@ def parts(run_folder: Path, title: str = "", status: str = "", embed: bool = Tru
     widgets = [shot for figure in figures if figure.widget and embed for shot in figure.shots]
     plugins = {plugin: list(own) for plugin, own in groupby(enumerate(figures), lambda pair: pair[1].plugin)}
     return template("report.html").generate(
-        title=title or run.name, status=status, date=strftime("%Y-%m-%d %H:%M"), headline=headline(metrics),
+        title=hide(title or run.name), status=status, date=strftime("%Y-%m-%d %H:%M"), headline=headline(metrics),
         figures=figures, plugins=plugins, plots=plots(metrics), notes=notes, style=style, script=script,
         config=hide(text(run / ".hydra" / "config.yaml", notes, run)),
         environment=json_object(run / "results" / "environment.json", notes, run) | {"folder": str(run)},

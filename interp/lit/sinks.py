@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from interp.lit.secrets import hidden, hidden_arguments
+from interp.lit.secrets import hidden, hidden_arguments, hide_in_streams
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +96,7 @@ class Wandb(WandbLogger):
         new = self._experiment is None
         with hidden_arguments():
             run = super().experiment
+        hide_in_streams(again=True)
         if new:  # over Lightning's own axis, the step of the optimizer
             run.define_metric("*", step_metric="epoch", step_sync=True, overwrite=True)
         return run
@@ -110,9 +111,10 @@ def wandb(save_dir: str, artifacts: bool | None = None, job_type: str | None = N
 
     Everything it writes lies in `save_dir`/wandb. Offline it makes no network attempt. A server that does not answer
     within 20 seconds costs a warning, not the run. `job_type` is that of the command unless given; `artifacts` is for
-    `interp.lit.artifacts`; `options` go to `wandb.init`.
+    `interp.lit.artifacts`; `options` go to `wandb.init`, without secrets but those in `settings`, which need them.
     """
     _keep_inside(Path(save_dir) / "wandb")
+    options = {name: value if name == "settings" else hidden(value) for name, value in options.items()}
     options["job_type"] = job_type or command()
     mode = os.environ.get("WANDB_MODE", "online" if logged_in() else "offline")
     logger = _logger(save_dir, mode, artifacts, options)

@@ -21,8 +21,9 @@ from interp.errors import UserError
 from interp.files import regular, replacing
 from interp.lit.foreign import read_yaml
 from interp.lit.run_files import DAMAGED, read_figures, read_metrics
-from interp.lit.secrets import hide, hide_in_files
+from interp.lit.secrets import hide, hide_in_files, hide_in_logs, remember_configuration
 from interp.lit.sweep_page import Job, fixed, front, parts, read_job
+from interp.terminal import visible
 
 log = logging.getLogger(__name__)
 ON_THEIR_OWN = {  # Hydra lets no launcher's configuration be replaced by another of the same name
@@ -45,12 +46,15 @@ class Gather(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Have the launchers of joblib, Ray and submitit on this machine run every job on its own."""
+        remember_configuration(config)
         launcher = config.hydra.launcher
         with read_write(launcher):
             launcher._target_ = ON_THEIR_OWN.get(launcher._target_.removeprefix("hydra_plugins."), launcher._target_)
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """Hide secrets in what Hydra wrote down; note that the job runs: what stays so has been killed."""
+        remember_configuration(config)
+        hide_in_logs()
         folder = Path(config.hydra.runtime.output_dir)
         hide_in_files(*sorted((folder / str(config.hydra.get("output_subdir"))).glob("*.yaml")))
         if config.hydra.mode == RunMode.MULTIRUN:
@@ -76,6 +80,9 @@ class Gather(Callback):
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Write the page for good, print the Pareto front; raises SystemExit where jobs failed."""
         folder = Path(config.hydra.sweep.dir)
+        hide_in_files(*sorted(folder.glob("*.yaml")))  # a sweeper's own, too
+        for pickle in folder.glob(".submitit/*/*.pkl"):  # submitit's, of whole jobs with their configuration
+            pickle.unlink()
         for path in job_folders(folder):
             if read_job(path, folder).status == "running":
                 lost(path)
@@ -87,7 +94,7 @@ class Gather(Callback):
         log.info("Done: %d of %d jobs; all of them: %s", len(jobs) - len(failed), len(jobs), folder / "sweep.html")
         if failed:
             said = "; ".join(f"job {job.number}: {job.error.splitlines()[0]}" for job in failed)
-            raise SystemExit(f"error: {len(failed)} of {len(jobs)} jobs failed. {said}")
+            raise SystemExit(visible(f"error: {len(failed)} of {len(jobs)} jobs failed. {said}"))
 
 
 def keep(folder: Path, **about: Any) -> None:
@@ -188,7 +195,7 @@ def main(arguments: list[str]) -> None:
     for number, path in enumerate(job_folders(folder)):
         known = {} if (path / "job.json").is_file() else {"number": number, "status": "unknown"}
         keep(path, **known, **found(path))
-    print(f"{len(write(folder))} jobs: {folder / 'sweep.html'}")
+    print(visible(f"{len(write(folder))} jobs: {folder / 'sweep.html'}"))
 
 
 if __name__ == "__main__":

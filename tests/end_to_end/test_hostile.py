@@ -1,23 +1,50 @@
 """Hostile class names and planted secrets through a whole run: files, sinks, report, analysis, sweep page."""
 
+import json
+import logging
 import re
+import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import torch
 
-from conf.check import CONF
+import train as entry
+from conf.check import CONF, launch
+from interp.lit import secrets
 from interp.lit.sweep import main as gather
 from tests.end_to_end.conftest import ROOT, command
 from tests.hostile import PATH, SCRIPT
 
 KEY = "0123456789abcdef0123456789abcdef01234567"  # of the form that W&B takes
-SECRETS = (KEY, "k3y-of-the-environment-000000000000000000", "hush-hush-password", "t0ken-on-the-command-line")
-PLANTED = (
-    f"+logger.wandb.settings={{_target_: wandb.Settings, api_key: '{KEY}'}}",
-    f"+data.download_token={SECRETS[3]}",
-    "+data.note=${oc.env:EPOCHSCOPE_PASSWORD}",
-)
+ENVIRONMENT = {
+    "WANDB_API_KEY": "k3y-of-the-environment-000000000000000000",
+    "EPOCHSCOPE_PASSWORD": "hush-hush-password",
+    "EPOCHSCOPE_PLAIN": "under-a-plain-name",
+}
+GIVEN = {  # a secret and the override that gives it, as a shell hands it over
+    KEY: f"+logger.wandb.settings={{_target_: wandb.Settings, api_key: '{KEY}'}}",
+    "t0ken-on-the-command-line": "+data.download_token=t0ken-on-the-command-line",
+    "words with 5paces": "+data.pwd=words with 5paces",
+    "quoted, with (all): of it": "+data.private_key='quoted, with (all): of it'",
+    "escaped,comma(and)": "+data.secret_key=escaped\\,comma\\(and\\)",
+    "emptyus3r": "+data.broker=redis://:emptyus3r@h:6379/0",
+    "sl4sh/ed": "+data.storage=postgresql://u:p/sl4sh/ed@h/db",
+    "p@t-sign": "+data.mirror=https://u:p@t-sign@h.org/x",
+    "1st-of-tokens": "+data.tokens=[1st-of-tokens,b]",
+    "h3ader-nested": "+data.headers={Authorization: Bearer h3ader-nested, Accept: all}",
+    "c0nfig-of-wandb": "+logger.wandb.config={team: a, api_key: c0nfig-of-wandb, url: 'amqp://u:in-w4ndb-url@h'}",
+    "in-w4ndb-url": "+logger.wandb.notes='see amqp://u:in-w4ndb-url@h'",
+    "8765432109": "+data.passphrase=8765432109",
+    "under-a-plain-name": "+data.client_secret='${oc.env:EPOCHSCOPE_PLAIN}'",
+    "d3fault-of-env": "+data.auth_token='${oc.env:NO_SUCH,d3fault-of-env}'",
+    "Käse-mit-Üñí": "+data.credentials={user: someone, value: 'Käse-mit-Üñí'}",
+    "deep-in-a-list1": "+data.deep=[{n: 1, access_key: deep-in-a-list1}]",
+    "for-4ll-jobs": "+hydra.job.env_set={SOME_PASSWORD: for-4ll-jobs}",
+}
+SECRETS = (*GIVEN, *ENVIRONMENT.values())
+PLANTED = (*GIVEN.values(), "+data.note=${oc.env:EPOCHSCOPE_PASSWORD}")
 SMALL = ("data.source={_target_: tests.hostile.named, _partial_: true}", "trainer.max_epochs=1", "model.widths=[4,8,8]",
          "callbacks.progress_bar=null", "callbacks.model_summary=null")  # fmt: skip
 STUDIES = ("+plugin=[confusion,projection,saliency]", "plugin.saliency.methods=[gradient]",
@@ -25,7 +52,7 @@ STUDIES = ("+plugin=[confusion,projection,saliency]", "plugin.saliency.methods=[
 
 
 def train(folder: Path, *arguments: str, check: bool = True):
-    environment = {"WANDB_API_KEY": SECRETS[1], "EPOCHSCOPE_PASSWORD": SECRETS[2], "WANDB_MODE": "offline"}
+    environment = {**ENVIRONMENT, "WANDB_MODE": "offline"}
     given = (*SMALL, *arguments, "logger=[report,wandb,csv,tensorboard]", "output=run/0")
     return command(folder, *given, check=check, PYTHONPATH=str(ROOT), **environment)
 
@@ -36,13 +63,16 @@ def done(tmp_path_factory):
     return folder, train(folder, *STUDIES, *PLANTED)
 
 
-def without_secrets(folder: Path, said: str) -> None:
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    assert len(files) > 15
-    for path in files:
-        found = [secret for secret in SECRETS if secret.encode() in path.read_bytes() or secret in str(path)]
-        assert not found, path
-    assert not any(secret in said for secret in SECRETS)
+def without_secrets(folder: Path, said: str, files: int = 16) -> None:
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(paths) >= files
+    written = {
+        form for secret in SECRETS for form in (secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], quote(secret))
+    }
+    for path in paths:
+        content = path.read_bytes()
+        assert not [form for form in written if form.encode() in content or form in str(path)], path
+    assert not [form for form in written if form in said]
 
 
 def test_no_secret_is_written_anywhere(done):
@@ -50,6 +80,36 @@ def test_no_secret_is_written_anywhere(done):
     without_secrets(folder, finished.stdout + finished.stderr)
     dumped = (folder / "run" / "0" / ".hydra" / "config.yaml").read_text()
     assert "api_key: (hidden)" in dumped and "note: ${oc.env:EPOCHSCOPE_PASSWORD}" in dumped
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """`launch` as a script starts it; what it changes for a whole process is put back."""
+    monkeypatch.setattr(secrets, "_streams_hide", False)
+    monkeypatch.setattr(secrets, "_remembered", set())
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    for handler in [handler for handler in logging.root.handlers if handler not in handlers]:
+        handler.close()
+    logging.root.handlers[:], logging.root.level = handlers, level
+
+
+@pytest.mark.parametrize("more", [(), ("-m",), ("data.token=un(closed",)], ids=["run", "sweep", "grammar"])
+def test_a_command_that_fails_neither_prints_nor_writes_a_secret(in_this_process, tmp_path, monkeypatch, capsys, more):
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    given = [*PLANTED, "data.source={_target_: tests.hostile.broken, _partial_: true}", f"output={tmp_path}/run", *more]
+    monkeypatch.setattr(sys, "argv", ["train.py", *given])
+    with pytest.raises(SystemExit) as ended:
+        launch(entry.train)
+    said = capsys.readouterr()
+    terminal = f"{said.out}{said.err}{ended.value}"
+    assert (
+        ended.value.code and "\x1b[2J" not in terminal and ("Traceback" in terminal) == ("un(closed" not in str(more))
+    )
+    without_secrets(tmp_path, terminal, files=0 if "un(closed" in str(more) else 4)
 
 
 def test_class_names_are_only_text(done):
