@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+MOST = 2**28  # bytes of a text or a picture that is read whole
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -32,13 +34,17 @@ def inside(path: Path, folder: Path) -> bool:
     return path.resolve().is_relative_to(folder.resolve())
 
 
-def regular(path: Path) -> Path:
-    """`path` itself, of a regular file. Raises OSError where there is none, or a folder, FIFO, socket or device.
+def regular(path: Path, most: int | None = None) -> Path:
+    """`path` itself, of a regular file with at most so many bytes. Raises OSError for anything else.
 
-    Those that somebody left under a file's name would hang whoever opens them, or never end.
+    A FIFO, socket or device that somebody left under a file's name would hang whoever opens it, or never end, and a
+    sparse file costs nothing until it is read.
     """
-    if not stat.S_ISREG(path.stat().st_mode):
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "is no regular file", str(path))
+    if most is not None and found.st_size > most:
+        raise OSError(errno.EFBIG, f"has more than {most:,} bytes", str(path))
     return path
 
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from interp.files import regular, replacing
+from interp.files import MOST, regular, replacing
 
 FRAMES = 12  # of a film strip, at most
 Cell = str | float | Tensor  # of a table: text, a number, or a picture uint8 (3, H, W)
@@ -106,7 +106,7 @@ class Result:
         from safetensors.torch import load_file
 
         path = regular(Path(folder) / "result.safetensors")
-        about = json.loads(regular(Path(folder) / "result.json").read_text(encoding="utf-8"))
+        about = json.loads(regular(Path(folder) / "result.json", MOST).read_text(encoding="utf-8"))
         others, digest = about["fields"], about.get("sha256")
         if digest is None:
             values = {n: tuple(v) if isinstance(v, list) else v for n, v in others.items()}

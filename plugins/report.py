@@ -10,7 +10,7 @@ from typing import Any
 from conf.check import clear_errors
 from interp.comparison import SideBySide
 from interp.errors import UserError
-from interp.files import inside, regular
+from interp.files import MOST, inside, regular
 from interp.lit.foreign import plain, read_yaml, result_class
 from interp.lit.report_page import write
 from interp.lit.run_files import DAMAGED, LINK
@@ -28,7 +28,7 @@ def read_result(folder: Path, trust: Collection[str] = ()) -> Result:
     Raises UserError where no class is named, or one that is neither ours nor in a module of `trust`, OSError,
     ValueError and KeyError where files are missing or damaged.
     """
-    about = json.loads(regular(folder / "result.json").read_text(encoding="utf-8"))
+    about = json.loads(regular(folder / "result.json", MOST).read_text(encoding="utf-8"))
     if names := about.get("networks"):
         beside = {path.parent.name: path for path in sorted(folder.parents[1].glob("*/epoch=*"))}  # of each the last
         own = {name: beside[f"{folder.parent.name}.{name}"] for name in names}
@@ -43,7 +43,7 @@ def undrawn(run: Path) -> Iterator[Path]:
     for path in sorted(run.glob("results/*/epoch=*/result.json")):
         drawn = {beside.stem for beside in path.parent.glob("[!.]*") if beside.suffix in (".png", ".html")}
         try:
-            captions = set(json.loads(regular(path).read_text(encoding="utf-8"))["captions"])
+            captions = set(json.loads(regular(path, MOST).read_text(encoding="utf-8"))["captions"])
         except DAMAGED:
             continue  # the page says so
         if not drawn or captions - drawn:

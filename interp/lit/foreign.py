@@ -19,7 +19,7 @@ from interp.lit.harmless import Examples, examples, is_library, own_of, resolved
 from interp.memory import limited
 from interp.result import Result
 
-LARGEST = 2**20  # bytes of a configuration
+LARGEST, DEEPEST = 2**20, 50  # bytes and levels of a configuration
 ALL, DOWNLOADS = ["all"], "interp.lit.data.torchvision.torchvision"
 NAMES = "name modules of torch.nn, transforms of torchvision, and what the YAML files on your search path name"
 SETTINGS = (
@@ -33,14 +33,22 @@ def read_yaml(path: Path) -> Any:
     Raises UserError that names the file where it is too large, damaged, repeats itself by aliases or has Python tags.
     """
     try:
-        if regular(path).stat().st_size > LARGEST:
-            raise ValueError(f"more than {LARGEST:,} bytes")
-        text = path.read_text(encoding="utf-8")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise ValueError("it has aliases (*name), which Hydra never writes and which can multiply without end")
+        text = regular(path, LARGEST).read_text(encoding="utf-8")
+        _check_events(yaml.parse(text, Loader=yaml.SafeLoader))
         return OmegaConf.create(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"cannot read {path}: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def _check_events(events: Iterable[yaml.Event]) -> None:
+    """Raise ValueError where a YAML file, as far as it is read, has aliases or is nested without end."""
+    depth = 0
+    for event in events:
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("it has aliases (*name), which Hydra never writes and which can multiply without end")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:  # 5,000 levels took the parser 20 seconds
+            raise ValueError(f"it is nested more than {DEEPEST} levels deep")
 
 
 def plain(config: Any, key: str) -> Any:

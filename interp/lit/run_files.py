@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from interp.files import inside, regular
+from interp.files import MOST, inside, regular
 
 DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, SyntaxError)
 LARGEST = 80_000_000  # pixels of a picture, below where Pillow warns
@@ -60,7 +60,7 @@ def content(path: Path, notes: list[str], run: Path) -> bytes:
     try:
         if not inside(path, run):
             raise OSError(0, LINK)
-        return regular(path).read_bytes()
+        return regular(path, MOST).read_bytes()
     except OSError as error:
         notes += [] if isinstance(error, FileNotFoundError) else [f"{path.name} cannot be read: {error.strerror}"]
         return b""
@@ -101,7 +101,7 @@ def _shots(run: Path, folder: Path, epoch: int, notes: list[str], metrics: dict[
         try:
             if not inside(path, run):
                 raise ValueError(LINK)
-            yield Shot(epoch, path, _size(regular(path)), str(captions.get(path.stem, "")), shown)
+            yield Shot(epoch, path, _size(regular(path, MOST)), str(captions.get(path.stem, "")), shown)
         except DAMAGED as error:
             odd = error.strerror if isinstance(error, OSError) else LINK if str(error) == LINK else None
             why = odd or f"is damaged ({type(error).__name__})"

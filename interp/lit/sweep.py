@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from interp.errors import UserError
-from interp.files import regular, replacing
+from interp.files import MOST, regular, replacing
 from interp.lit.foreign import read_yaml
 from interp.lit.run_files import DAMAGED, read_figures, read_metrics
 from interp.lit.secrets import hide, hide_in_files, hide_in_logs, remember_configuration
@@ -101,7 +101,7 @@ def keep(folder: Path, **about: Any) -> None:
     """Write `about`, over what job.json in `folder` says already. Raises OSError."""
     path = folder / "job.json"
     try:
-        known = dict(json.loads(regular(path).read_text(encoding="utf-8")).items())
+        known = dict(json.loads(regular(path, MOST).read_text(encoding="utf-8")).items())
     except DAMAGED:  # or not there yet
         known = {}
     with replacing(path) as target:

@@ -9,7 +9,7 @@ from time import strftime
 from typing import Any
 from urllib.parse import quote
 
-from interp.files import regular
+from interp.files import MOST, regular
 from interp.lit.report_page import BESIDE, content_policy, own_code, template
 from interp.lit.run_files import DAMAGED
 
@@ -41,7 +41,7 @@ def read_job(path: Path, sweep: Path) -> Job:
     names = {"report": ["report.html"] if (path / "report.html").is_file() else [], "log": logs}
     files = {kind: quote(f"{folder}/{own[0]}") for kind, own in names.items() if own}
     try:
-        about = json.loads(regular(path / "job.json").read_text(encoding="utf-8"))
+        about = json.loads(regular(path / "job.json", MOST).read_text(encoding="utf-8"))
         objectives = {name: float(value) for name, (value, _) in about.get("objectives", {}).items()}
         return Job(
             folder, int(about["number"]), str(about["status"]), str(about.get("error", "")), _seconds(about),

@@ -1,5 +1,7 @@
 """Every source: what it knows, and what it says when its files are wrong."""
 
+import os
+
 import pytest
 import torch
 from PIL import Image
@@ -121,3 +123,18 @@ def test_unreadable_image_is_named(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(UserError, match=f"cannot read the image {path}"):
         image_folder(str(tmp_path))
+
+
+def test_a_data_set_whose_files_are_none_is_said_to_be_so(tmp_path):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, content in {"images-idx3": b"", "labels-idx1": bytes(16)}.items():
+        for part in ("train", "t10k"):
+            (raw / f"{part}-{name}-ubyte").write_bytes(content)
+    for download in (True, False):
+        with pytest.raises(UserError, match="MNIST in data.root=.* cannot be read .*: remove it"):
+            torchvision(MNIST, str(tmp_path), download=download)
+    (raw / "train-images-idx3-ubyte").unlink()
+    os.mkfifo(raw / "train-images-idx3-ubyte")
+    with pytest.raises(UserError, match="MNIST in data.root=.* cannot be read .*is no regular file"):
+        torchvision(MNIST, str(tmp_path))

@@ -141,14 +141,15 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9
     [
         ("data: !!python/object/apply:os.system ['touch {folder}/pwned']", "could not determine a constructor"),
         (BOMB, "it has aliases"),
-        ("[" * 5000, "cannot read"),
+        ("[" * 5000, "it is nested more than 50 levels deep"),
+        ("? " * 5000, "it is nested more than 50 levels deep"),
         ("data: {a: " + "x" * 2**20 + "}", "more than 1,048,576 bytes"),
         ("data: [", "cannot read"),
         ("\x00", "cannot read"),
         ("[data, model]", "has no data: give data=... yourself"),
         ("data: 3", "has no data"),
     ],
-    ids=["tag", "bomb", "deep", "large", "torn", "binary", "list", "number"],
+    ids=["tag", "bomb", "deep", "keys", "large", "torn", "binary", "list", "number"],
 )
 def test_hostile_yaml_is_one_clear_error(tmp_path, text, said):
     path = tmp_path / "config.yaml"

@@ -25,6 +25,7 @@ from interp.lit.sweep_page import read_job
 from interp.lit.wandb_file import files
 from interp.signals import time_limit
 from plugins.report import main
+from plugins.sinks import print_tables
 from tests.lit.test_report import CHROMIUM, EVIL, figure
 from tests.studies import Confidence, ConfidencePlugin
 
@@ -178,6 +179,20 @@ def test_pipes_in_place_of_files_hang_nobody(tmp_path, caplog):
     assert not [path for path in (tmp_path / "next").rglob("*") if path.is_fifo()]
 
 
+def test_sparse_files_fill_no_memory(tmp_path, caplog):
+    folder = figure(tmp_path, "nmf", 1)
+    names = ("results/metrics.jsonl", ".hydra/config.yaml", "results/nmf/epoch=0001/result.json", "job.json")
+    for path in [*(tmp_path / name for name in names), folder / "a.png", folder / "b.html"]:
+        path.parent.mkdir(exist_ok=True)
+        with path.open("wb") as file:
+            file.truncate(2**40)
+    page = render(tmp_path)
+    assert page.count("has more than 268,435,456 bytes") == 5
+    assert read_job(tmp_path, tmp_path).error.startswith("job.json is damaged")
+    with pytest.raises(UserError, match="has more than 1,048,576 bytes"):
+        main([str(tmp_path)])
+
+
 def test_links_that_form_circles_end(tmp_path):
     for name in "ab":
         (tmp_path / name).mkdir()
@@ -220,6 +235,26 @@ def test_an_odd_job_json_is_said_to_be_damaged_and_written_anew(tmp_path, about)
     assert read_job(tmp_path / "0", tmp_path).error.startswith("job.json is damaged")
     gather([str(tmp_path)])
     assert json.loads((tmp_path / "0" / "job.json").read_text())["figures"] == []
+
+
+def test_what_strangers_named_does_nothing_to_a_terminal(tmp_path, capsys, caplog):
+    evil = "a\x1b[2J\x1b]0;title\x07\x9b31m\u202e"
+
+    class Named(Confidence):
+        def tables(self):
+            return {evil: ([evil, "b"], [[evil, 1.5], ["c", evil]])}
+
+    print_tables(Named(torch.rand(2)), evil)
+    folder = tmp_path / "results" / evil / "epoch=0001"
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(json.dumps({"class": evil, "captions": {evil: ""}}))
+    main([str(tmp_path)])
+    gather([str(tmp_path)])
+    said = capsys.readouterr()
+    terminal = said.out + said.err + caplog.text
+    assert terminal.count("a\\x1b[2J\\x1b]0;title\\x07\\x9b31m\\u202e") >= 4 and not set("\x1b\x07\x9b\u202e") & set(
+        terminal
+    )
 
 
 def test_a_run_reached_by_a_link_is_shown_as_ever(tmp_path):
