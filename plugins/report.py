@@ -95,7 +95,8 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     run = given.run_folder.absolute()
     if not (run / "results").is_dir():
-        parser.error(f"no results/ in {run}: give the folder of one run (of a sweep: python -m interp.lit.sweep)")
+        what = f"no results/ in {run}: give the folder of one run (of a sweep: python -m interp.lit.sweep)"
+        parser.error(visible(what))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     hide_in_logs()
     drawn = draw(run, given.redraw, given.trust)

@@ -62,7 +62,8 @@ def examples(group: str) -> Examples:
 
 
 def _yaml(file: Any) -> dict[str, Any]:
-    return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    node = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return node if isinstance(node, dict) else {}
 
 
 def _nodes(value: Any) -> Iterator[dict[str, Any]]:

@@ -2,21 +2,23 @@
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 HIDDEN = "(hidden)"
-WORDS = (
-    r"passwords?|passwd|passphrases?|passcodes?|pwd|secrets?|tokens?|credentials?|authori[sz]ation|cookies?|signature"
-)
+WORDS = """passwords? passwd passphrases? passcodes? pwd secrets? tokens? credentials? creds? authori[sz]ation cookies?
+    signature""".split()  # noqa: SIM905
 KINDS = """access account api auth aws client deploy encryption license master private rsa secret service session shared
     signing ssh storage subscription wandb""".split()  # noqa: SIM905
 # How a name ends: a word, a kind of key, or a short word that stands alone; in lower case.
-END = re.compile(rf"(?:{WORDS}|(?:{'|'.join(KINDS)})[ _.-]?keys?|(?<![a-z])(?:auth|pass|pw|sig))\d*\Z")
-NAMED = re.compile(r"(?<![\w.@/+~-])[+~]*(?P<name>[\w.@/-]++)(?P<separator>[\"']?[ \t]*[:=][ \t]*)")
+END = re.compile(
+    rf"(?:{'|'.join(WORDS)}|(?:{'|'.join(KINDS)})[ _.-]?keys?|(?<![a-z])(?:auth|otp|pass|pat|pw|sig))\d*\Z"
+)
+NAMED = re.compile(r"(?<![\w.@/+~-])[+~]*(?P<name>[\w.@/-]++)(?P<separator>\\*[\"']?[ \t]*(?:=>|:=|==|[:=])[ \t]*)")
 OPTION = re.compile(r"(?<![\w.-])--?(?P<name>[\w.-]++)(?P<separator>[ \t]+)(?!-)")
-# What follows such a name: to the end of the line (or the next setting on it) where it begins the line, to the closing
-# quote where an override stands in quotes, else one value, which after ':' may have spaces.
-QUOTED = r"\"(?:\\.|[^\"\\\n])*+\"|'(?:\\.|''|[^'\\\n])*+'"
+# What follows such a name where it begins a line: after ':' all that is indented below it, too, after '=' to the next
+# setting; to the closing quote where an override stands in quotes; else one value, which after ':' may have spaces.
+QUOTED = r"[bru]?(?:\"(?:\\.|[^\"\\\n])*+\"|'(?:\\.|''|[^'\\\n])*+')"
 NESTED = r"\{[^{}\n]*+\}|\[[^\[\]\n]*+\]|\([^()\n]*+\)"
 LINE = re.compile(r"\S.*?(?=[ \t]+[+~]*[\w.@/-]++=|$)", re.M)
 IN_QUOTES = {mark: re.compile(rf"(?:\\.|[^{mark}\\\n])*+(?={mark})") for mark in "\"'"}
@@ -28,7 +30,8 @@ ONE = re.compile(
 )
 PRIVATE_KEY = re.compile(r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)")
 SCHEME = re.compile(r"(?i)(?P<before>\b(?:basic|bearer)[ \t]+)(?P<secret>[\w.~+/=-]{8,})")
-ADDRESS = re.compile(r"(?i)(?P<before>://(?P<user>[^\s:/?#@\"'<>]{0,200}):)(?P<secret>[^\s\"'<>]{0,300})(?=@)")
+ADDRESS = re.compile(r"(?i)(?P<before>//(?P<user>[^\s:/?#@\"'<>]{0,200}):)(?P<secret>[^\s\"'<>]{0,300})(?=@)")
+WITH_SPACES = re.compile(r"(?P<before>//(?P<user>[^\s:/?#@\"'<>]{0,200}):)(?P<secret>[^\n\"'<>@]{1,200})(?=@[\w\[])")
 KEY_AS_USER = re.compile(r"(?i)(?P<before>\bhttps?://)(?P<secret>[^\s:/?#@\"'<>]{16,300})(?=@)")
 NO_SCHEME = re.compile(
     r"(?P<before>(?<![\w/:@.+-])(?!mailto:)[\w.+-]{1,100}:)(?P<secret>[^\s:@/\"'<>,(){}\[\]]{3,200})(?=@[\w-])"
@@ -61,7 +64,8 @@ def hide_forms(text: str) -> str:
     text = PRIVATE_KEY.sub(HIDDEN, text) if "PRIVATE KEY" in text else text
     text = _named(_named(text, NAMED), OPTION)
     if "@" in text:
-        text = ADDRESS.sub(lambda match: match[0] if _is_port(match) else _covered(match), text)
+        for address in (ADDRESS, WITH_SPACES):
+            text = address.sub(lambda match: match[0] if _is_port(match) else _covered(match), text)
         text = NO_SCHEME.sub(_covered, KEY_AS_USER.sub(_covered, text))
     return SCHEME.sub(_covered, text)
 
@@ -74,7 +78,7 @@ def _named(text: str, names: re.Pattern[str]) -> str:
         at = match.end()
         value = _value(text, match) if _is_secret_name(match["name"]) else None
         if value and not _is_plain(match["name"], value[0], [*value[0].split(), ""][0]):
-            parts.append(HIDDEN)
+            parts.append(f" {HIDDEN}" if value[0].startswith("\n") else HIDDEN)
             at = value.end()
     return "".join([*parts, text[at:]])
 
@@ -84,9 +88,17 @@ def _value(text: str, name: re.Match[str]) -> re.Match[str] | None:
     start, mark = name.start(), text[name.start() - 1 : name.start()]
     if mark in IN_QUOTES and name["separator"] == "=":
         return IN_QUOTES[mark].match(text, name.end())
-    if not text[text.rfind("\n", 0, start) + 1 : start].strip("\"' \t,-") and name["separator"][0] not in "\"'":
-        return LINE.match(text, name.end())
+    line = text.rfind("\n", 0, start) + 1
+    if not text[line:start].strip("\"' \t,-") and name["separator"][0] not in "\"'\\":
+        return (_block(start - line) if ":" in name["separator"] else LINE).match(text, name.end())
     return (IN_MAPPING if ":" in name["separator"] else ONE).match(text, name.end())
+
+
+@lru_cache(maxsize=64)
+def _block(column: int) -> re.Pattern[str]:
+    """What belongs to a name at this column as in YAML: the rest of its line, and lines that are indented deeper."""
+    deeper = rf"\n[ \t]{{{column + 1},}}\S[^\n]*+"
+    return re.compile(rf"\S[^\n]*+(?:{deeper})*+|(?:{deeper}|\n[ \t]{{{column}}}-[ \t][^\n]*+)++")
 
 
 def _covered(match: re.Match[str]) -> str:
@@ -94,9 +106,9 @@ def _covered(match: re.Match[str]) -> str:
 
 
 def _is_port(match: re.Match[str]) -> bool:
-    """Whether what stands between ':' and '@' is a port with a path: https://host.org:8080/a@b."""
+    """Whether what stands between ':' and '@' is a port: https://host.org:8080/a@b, http://host:80 by a@b."""
     host = "." in match["user"] or match["user"].lower() == "localhost"
-    return host and re.match(r"\d{1,5}[/?#]", match["secret"]) is not None
+    return re.match(r"\d{1,5}[/?#\s]" if host else r"\d{1,5}\s", match["secret"]) is not None
 
 
 def passwords(text: str) -> Iterator[str]:

@@ -155,6 +155,7 @@ class InLogs(logging.Filter):
         record.msg, record.args = visible(hide(message)), ()
         if record.exc_info:
             record.exc_text = visible(hide(logging.Formatter().formatException(record.exc_info)))
+        record.stack_info = record.stack_info and visible(hide(record.stack_info))
         return True
 
 
@@ -185,11 +186,11 @@ def hide_in_streams(again: bool = False) -> None:
     """
     global _streams_hide
     _streams_hide = _streams_hide or not again
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):
         write = stream.write
         if _streams_hide and not hasattr(write, "hides"):
-            stream.write = partial(_write, write)  # type: ignore[method-assign]
-            stream.write.hides = True  # type: ignore[attr-defined]
+            stream.write = partial(_write, write)
+            stream.write.hides = True
 
 
 def _write(write: Callable[[str], int], text: str) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from interp.errors import UserError
 from interp.lit.wandb_file import files, kinds
+from interp.terminal import visible
 
 TRAINING = ("train", "val", "test")
 COST = ("failed", "seconds", "share_of_epoch", "peak_memory_gb")  # what the harness logs of every plugin
@@ -97,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not (entity and slash and project) or "/" in project:
         parser.error(f"{given.project!r} is no ENTITY/PROJECT, such as me/epochscope")
     if not (paths := [path for folder in given.folders for path in files(folder)]):
-        parser.error(f"no W&B run in {', '.join(map(str, given.folders))}: train with logger=wandb")
+        parser.error(visible(f"no W&B run in {', '.join(map(str, given.folders))}: train with logger=wandb"))
     from interp.lit.sinks import logged_in
 
     if not given.json and not logged_in():

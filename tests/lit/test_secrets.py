@@ -30,7 +30,13 @@ from interp.lit.secrets import (
 
 WORDS = ["password", "passwd", "passphrase", "pwd", "secret", "secrets", "token", "tokens", "credentials", "api_key",
          "apikey", "api-key", "access_key", "secret_key", "private_key", "ssh_key", "secret_access_key", "db_pass",
-         "Authorization", "proxy_authorization", "cookie", "signature", "auth", "pw", "password2"]  # fmt: skip
+         "Authorization", "proxy_authorization", "cookie", "signature", "auth", "pw", "password2", "privateKey",
+         "dbPwd", "creds", "github_pat", "refreshToken", "AccountKey"]  # fmt: skip
+FORMS = ["{}={}", "{}='{}'", '{}="{}" x=1', "+{}={} +y=2", "{}: {}", "{{{}: {}, size: 3}}", "['x=1', '{}={}']",
+         '{{"{}": "{}"}}', "see {}={}.", "?x=1&{}={}&y=2", "  {}: {}\n  size: 3\n", "x={{y: {{{}: [{}, b]}}}}",
+         '{{\\"{}\\": \\"{}\\"}}', "f({}=b'{}', x=1)", "{} := {}", "{} => {}", "{}:\n- {}\n- b\nsize: 3",
+         "a:\n  {}: |\n    {}\n    more\n  size: 3", "{}:\n  n: 1\n  value: {}\n", "--{} {} go",
+         'Error executing job with overrides: ["{}={} it\'s"]']  # fmt: skip
 NAMES = st.builds(
     lambda prefix, word, case: prefix + getattr(str, case)(word),
     st.sampled_from(["", "data.", "logger.wandb.", "my_", "x-", "a/b."]),
@@ -66,11 +72,7 @@ def test_a_value_after_such_a_name_is_hidden_in_any_text(name, secret):
     if "token" in name.lower() and secret.isdigit():
         secret += "x"
     secret = f"S{secret}"
-    for form in (
-        "{}={}", "{}='{}'", '{}="{}" x=1', "+{}={} +y=2", "{}: {}", "{{{}: {}, size: 3}}", "['x=1', '{}={}']",
-        '{{"{}": "{}"}}', "see {}={}.", "?x=1&{}={}&y=2", "  {}: {}\n  size: 3\n", "x={{y: {{{}: [{}, b]}}}}",
-        "--{} {} go", 'Error executing job with overrides: ["{}={} it\'s"]',
-    ):  # fmt: skip
+    for form in FORMS:
         text = form.format(name.replace("/", "-"), secret)
         gone(secret, hide(text))
 
@@ -91,16 +93,17 @@ def escaped(text: str) -> str:
     return "".join(f"\\{c}" if c in ",()[]{}: =\\" else c for c in text)
 
 
-FORMS = [str, repr, json.dumps, html.escape, quote, escaped, lambda s: quote(s, safe=""), lambda s: repr(repr(s)),
-         lambda s: json.dumps(s, ensure_ascii=False), lambda s: yaml.safe_dump({"x": [s]}), lambda s: escaped(repr(s)),
-         lambda s: yaml.safe_dump({"x": [s]}, allow_unicode=True), lambda s: html.escape(json.dumps(s))]  # fmt: skip
+WRITTEN = [str, repr, json.dumps, html.escape, quote, escaped, lambda s: quote(s, safe=""), lambda s: repr(repr(s)),
+           lambda s: json.dumps(s, ensure_ascii=False), lambda s: html.escape(json.dumps(s)),
+           lambda s: escaped(repr(s)), lambda s: yaml.safe_dump({"x": [s]}),
+           lambda s: yaml.safe_dump({"x": [s]}, allow_unicode=True)]  # fmt: skip
 
 
 @given(secret=LONG)
 def test_a_remembered_value_is_hidden_however_it_is_written(secret):
     secrets._remembered.clear()
     remember(secret)
-    for form in FORMS:
+    for form in WRITTEN:
         text = form(secret)
         shown = hide(f"before {text} behind")
         assert "(hidden)" in shown and "before" in shown and "behind" in shown
@@ -150,13 +153,27 @@ def test_short_values_and_ordinary_words_are_hidden_by_their_place_alone():
 
 PLAIN = ["num_tokens=128 class_token: true", "the author: me; monkey: banana; compass: north; tokenizer: bpe; key: x",
          "https://host.org:8080/a@b http://localhost:80/x@y mailto:me@x.org", "x.token=${oc.env:X} y.password=null",
-         "2026-11-28 12:30:45 epoch 3: val/accuracy 0.93 at 12:30:45", "token: ??? secret_file=a public_key=b keys=c",
-         "passing=3 bypass=4 authored=5 design: x", "state_key=a sort_key=b"]  # fmt: skip
+         "2026-11-28 12:30:45 epoch 3: val/accuracy 0.93 at 12:30:45", "token: ???", "see http://h:80 by a@b",
+         "secret_file=a public_key=b keys=c", "passing=3 bypass=4 authored=5 design: x",
+         "state_key=a sort_key=b"]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", PLAIN)
 def test_what_is_no_secret_stays(text):
     assert hide(text) == text
+
+
+def test_what_stands_below_a_name_goes_and_what_stands_beside_it_stays():
+    text = (
+        "a:\n- token: |\n    one\n    two\n  size: 3\nsecrets:\n- four\n- x: five\nb: 6\n  password: seven\nc:\n  8\n"
+    )
+    told = "a:\n- token: (hidden)\n  size: 3\nsecrets: (hidden)\nb: 6\n  password: (hidden)\nc:\n  8\n"
+    assert hide(text) == told
+
+
+def test_a_password_with_spaces_in_an_address_is_hidden_without_being_remembered():
+    assert hide("+data.url=redis://:my own secret@h/0 and me@x") == "+data.url=redis://:(hidden)@h/0 and me@x"
+    assert hidden(["url=amqp://u:my own@h"]) == ["url=amqp://u:(hidden)@h"]
 
 
 def test_private_keys_headers_and_bearers_are_hidden():
