@@ -114,8 +114,13 @@ class Result:
             values = {n: _unpacked(v) for n, v in others.items()}
         else:
             raise ValueError(f"{folder} is damaged: result.safetensors and the fields do not match their digest")
-        values |= load_file(path)
+        values = cls.renewed(values | load_file(path))
         return cls(**{f.name: values[f.name] for f in fields(cls)})
+
+    @classmethod
+    def renewed(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The fields that `load` has read; where an earlier version kept others, these as the fields of this one."""
+        return values
 
 
 def _digest(tensors: Path, others: dict[str, Any]) -> str:

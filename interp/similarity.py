@@ -1,15 +1,55 @@
-"""How alike layers see the same images, in one network, over epochs or across networks."""
+"""How alike layers see the same images, in one network, over epochs or across networks.
+
+Linear centred kernel alignment (CKA; Kornblith et al. 2019, Similarity of neural network representations revisited) of
+features X (N, P) and Y (N, Q) of the same N images, each less its mean over them, with Gram matrices G = XX', H = YY':
+
+    |Y'X|^2 / (|X'X| |Y'Y|)  =  <G, H> / (|G| |H|)      (Frobenius norms)
+
+The first form needs no N x N numbers, the second no P x Q.
+"""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from interp.layers import Layer, capture
+from interp.result import finite
 from interp.share import handed_in
 
 SIDE = 8  # positions across and down that a layer's grid is averaged to, at most
+COMPONENTS = 1024  # numbers that are kept of an image and layer, at most
+BLOCK = 2**20  # entries of a Gram matrix at once
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """How L layers see N images: the likeness of any two, and what later looks and other networks compare with."""
+
+    count: int  # N
+    alike: Tensor  # (L, L) float64 CKA; 0 in the row and column of a layer that puts out the same for all images
+    grams: Tensor  # (L, N (N + 1) / 2) float32 packed Gram matrices; (0,) of more than 2,048 images, which have
+    components: Tensor  # (N, R) float32 the features that are kept, layers side by side; else (0,)
+    widths: tuple[int, ...]  # L numbers of columns in `components`, R in all; else ()
+    error: float  # the largest difference that keeping components makes to the CKA of neighbouring layers
+
+
+def centred(features: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Features (N, ...) less their mean over the N images, as (N, P) between -1 and 1.
+
+    What differs between images by no more than rounding counts as the same for all: it becomes 0.
+    """
+    flat, rounding = features.flatten(1), 8 * torch.finfo(features.dtype).eps
+    found = torch.empty(flat.shape, dtype=dtype)
+    for target, part in zip(found.split(256, dim=1), flat.split(256, dim=1), strict=True):
+        wide = part.double()
+        apart = wide - wide.mean(dim=0)
+        same = apart.abs().amax(dim=0) <= rounding * wide.abs().amax(dim=0)
+        target.copy_(apart.masked_fill(same, 0.0))
+    largest = found.abs().amax()
+    return found.div_(largest) if largest > 0 else found
 
 
 def centred_gram(features: Tensor) -> Tensor:
@@ -17,20 +57,41 @@ def centred_gram(features: Tensor) -> Tensor:
 
     Of features that are the same for all images: zeros.
     """
-    flat = features.flatten(1).double()
-    flat = flat - flat.mean(dim=0)
+    flat = centred(features)
     gram = flat @ flat.T
-    length = gram.norm()
-    return gram / length if length > 1e-12 * features.numel() else torch.zeros_like(gram)
+    return gram / gram.norm() if gram.any() else gram
 
 
 def linear_cka(first: Tensor, second: Tensor) -> Tensor:
-    """Linear centred kernel alignment (L, M) in [0, 1] of centred Gram matrices (L, N, N) and (M, N, N) of norm 1.
+    """Linear CKA (L, M) in [0, 1] of centred Gram matrices (L, N, N) and (M, N, N) of norm 1, or 0.
 
-    Kornblith et al. 2019, Similarity of neural network representations revisited. 1: the same up to rotation and
-    scale. With fewer images than features it is biased upwards.
+    1: the same up to rotation and scale; 0: unrelated, or one is the same for all images. With fewer images than
+    features it is biased upwards.
     """
     return (first.flatten(1) @ second.flatten(1).T).clamp(0, 1)
+
+
+def packed(gram: Tensor) -> Tensor:
+    """A symmetric matrix (N, N) as (N (N + 1) / 2,) float32 whose inner products are those of the matrices."""
+    scaled = gram * (2**0.5 - (2**0.5 - 1) * torch.eye(len(gram), dtype=gram.dtype))
+    return scaled[tuple(torch.triu_indices(*gram.shape))].float()
+
+
+def cka(first: Tensor, second: Tensor) -> float:
+    """Linear CKA in [0, 1] of two layers, each a packed Gram matrix (N (N + 1) / 2,) or centred features (N, P).
+
+    0 where one is the same for all images.
+    """
+    length = (_inner(first, first) * _inner(second, second)) ** 0.5
+    return min(1.0, _inner(first, second) / length) if length else 0.0
+
+
+def _inner(first: Tensor, second: Tensor) -> float:
+    """The inner product of two Gram matrices."""
+    if first.ndim == second.ndim == 2:
+        return float((first.T @ second).double().square().sum())
+    first, second = (packed(part @ part.T) if part.ndim == 2 else part for part in (first, second))
+    return float(first.double() @ second.double())
 
 
 def coarse(activations: Tensor) -> Tensor:
@@ -40,14 +101,65 @@ def coarse(activations: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def grams(net: nn.Module, images: Iterable[Tensor], layers: Sequence[Layer]) -> Tensor:
-    """Centred Gram matrices (L, N, N) float64 of the N images of all batches (n, C, H, W) at each layer.
+def similarity(net: nn.Module, images: Iterable[Tensor], layers: Sequence[Layer]) -> Similarity:
+    """How each layer sees the N images of all batches (n, C, H, W).
 
-    Batches that many processes share are put together on the first, which goes on alone.
+    Memory and what is kept grow with N, not with its square. Batches that many processes share are put together on the
+    first, which goes on alone. Raises ValueError for NaN and infinity.
     """
     seen: list[list[Tensor]] = [[] for _ in layers]
     for batch in images:
         outputs = capture(net, batch, [layer.name for layer in layers], len(batch))
         for parts, layer in zip(seen, layers, strict=True):
-            parts.append(coarse(layer.layout.grid(outputs[layer.name])))
-    return torch.stack([centred_gram(features) for features in handed_in(*seen)])
+            parts.append(coarse(layer.layout.grid(outputs[layer.name])).cpu())
+    features = handed_in(*seen)
+    for part, layer in zip(features, layers, strict=True):
+        finite(part, f"the activations of {layer.name}")
+    return of_few(features) if len(features[0]) <= 2 * COMPONENTS else of_many(features)
+
+
+def of_few(features: Sequence[Tensor]) -> Similarity:
+    """Of features (N, ...) of so few images that Gram matrices are no larger than what `of_many` keeps: exact."""
+    grams = torch.stack([centred_gram(part) for part in features])
+    kept = torch.stack([packed(gram) for gram in grams])
+    return Similarity(grams.shape[1], linear_cka(grams, grams), kept, torch.zeros(0), (), 0.0)
+
+
+def of_many(features: Sequence[Tensor]) -> Similarity:
+    """Of features (N, ...): `alike` is exact; what is kept is where no layer has more than 1,024 features.
+
+    Of larger layers 1,024 directions are kept, nearly those of the largest principal components (Halko et al. 2011,
+    Finding structure with randomness).
+    """
+    flat = [centred(part, torch.float32) for part in features]
+    exact, kept = alike(flat), [_components(part) for part in flat]
+    errors = [abs(cka(kept[at], kept[at + 1]) - float(exact[at, at + 1])) for at in range(len(flat) - 1)]
+    widths = tuple(part.shape[1] for part in kept)
+    exact_kept = all(width == part.shape[1] for width, part in zip(widths, flat, strict=True))
+    error = 0.0 if exact_kept else max(errors, default=0.0)
+    return Similarity(len(flat[0]), exact, torch.zeros(0), torch.cat(kept, dim=1), widths, error)
+
+
+def alike(flat: Sequence[Tensor]) -> Tensor:
+    """Linear CKA (L, L) float64 of centred features (N, P) of L layers, one block of their Gram matrices at a time."""
+    count = len(flat[0])
+    rows = max(1, BLOCK // count)
+    total = torch.zeros(len(flat), len(flat), dtype=torch.float64)
+    for start in range(0, count, rows):
+        block = torch.stack([part[start : start + rows] @ part[start:].T for part in flat]).double()
+        for entries, times in ((block[..., :rows], 1), (block[..., rows:], 2)):  # the matrices are symmetric
+            total += times * (entries.flatten(1) @ entries.flatten(1).T)
+    length = total.diagonal().sqrt()
+    return (total / (length[:, None] * length).clamp_min(1e-300)).clamp(0, 1)
+
+
+def _components(flat: Tensor) -> Tensor:
+    """Centred features (N, P) along the directions of their largest variance, (N, r)."""
+    from sklearn.utils.extmath import randomized_range_finder
+
+    if flat.shape[1] <= COMPONENTS or not flat.any():
+        return flat[:, :COMPONENTS]
+    directions = randomized_range_finder(
+        flat.numpy().T, size=COMPONENTS, n_iter=2, power_iteration_normalizer="LU", random_state=0
+    )
+    return flat @ torch.from_numpy(directions)

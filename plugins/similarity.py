@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,52 +13,106 @@ from interp.errors import UserError
 from interp.layers import Layer, find_layer, spread_layers
 from interp.probe import Probe
 from interp.result import Result
-from interp.similarity import grams, linear_cka
+from interp.similarity import COMPONENTS, SIDE, cka, linear_cka, packed, similarity
 from plugins.base import Plugin
 
 
 @dataclass(frozen=True)
 class SimilarityResult(Result):
-    """Centred Gram matrices of N images at L layers, from which the similarity of any two layers follows."""
+    """How L layers see N images, and what other looks and networks are compared with."""
 
     layers: tuple[str, ...]  # L names, early to late
-    grams: Tensor  # (L, N, N) float64 of Frobenius norm 1
-    kinship: Tensor  # (L,) CKA of each layer with itself at the look before, (0,) at the first
+    count: int  # N
+    alike: Tensor  # (L, L) float64 CKA; 0 in the row and column of a layer that puts out the same for all images
+    grams: Tensor  # (L, N (N + 1) / 2) float32 packed Gram matrices; (0,) of more than 2,048 images, which have
+    components: Tensor  # (N, R) float32 the features that are kept, layers side by side; else (0,)
+    widths: tuple[int, ...]  # L numbers of columns in `components`, R in all; else ()
+    error: float  # the largest difference that keeping components makes to the CKA of neighbouring layers
+    kinship: Tensor  # (L,) CKA of each layer with itself at the look before, -1 undefined; (0,) at the first
+
+    @classmethod
+    def renewed(cls, values: dict[str, Any]) -> dict[str, Any]:
+        grams = values["grams"]
+        if grams.ndim != 3:
+            return values
+        alike = linear_cka(grams, grams)
+        kinship = values["kinship"].masked_fill(alike.diagonal()[: len(values["kinship"])] == 0, -1)
+        return values | {
+            "count": grams.shape[1], "alike": alike, "grams": torch.stack([packed(gram) for gram in grams]),
+            "components": torch.zeros(0), "widths": (), "error": 0.0, "kinship": kinship,
+        }  # fmt: skip
 
     def following(self, previous: "SimilarityResult") -> "SimilarityResult":
-        if self.layers != previous.layers or self.grams.shape != previous.grams.shape:
+        if (self.layers, self.count) != (previous.layers, previous.count):
             return self
-        return replace(self, kinship=linear_cka(self.grams, previous.grams).diagonal())
+        kinship = torch.tensor([cka(now, before) for now, before in zip(self.kept, previous.kept, strict=True)])
+        undefined = (self.alike.diagonal() == 0) | (previous.alike.diagonal() == 0)
+        return replace(self, kinship=kinship.double().masked_fill(undefined, -1))
+
+    @property
+    def kept(self) -> Sequence[Tensor]:
+        """What `interp.similarity.cka` takes of each layer."""
+        return self.components.split(self.widths, dim=1) if self.widths else self.grams.unbind()
+
+    @property
+    def constant(self) -> list[str]:
+        """The layers that put out the same for all images."""
+        return [name for name, itself in zip(self.layers, self.alike.diagonal(), strict=True) if itself == 0]
 
     def scalars(self) -> dict[str, float]:
-        alike = linear_cka(self.grams, self.grams)
-        neighbours = [float(alike[first, second]) for first, second in pairwise(range(len(alike)))]
-        drift = {"drift": float(1 - self.kinship.mean())} if len(self.kinship) else {}
-        by_layer = {f"drift/{name}": float(1 - value) for name, value in zip(self.layers, self.kinship, strict=False)}
-        return {"neighbours": sum(neighbours) / len(neighbours) if neighbours else 1.0, **drift, **by_layer}
+        neighbours = [
+            float(self.alike[first, second])
+            for first, second in pairwise(range(len(self.layers)))
+            if self.alike[first, first] and self.alike[second, second]
+        ]
+        moved = {name: float(1 - value) for name, value in zip(self.layers, self.kinship, strict=False) if value >= 0}
+        drift = {"drift": sum(moved.values()) / len(moved)} if moved else {}
+        return {
+            "neighbours": sum(neighbours) / len(neighbours) if neighbours else 1.0,
+            "constant_layers": float(len(self.constant)),
+            **drift,
+            **{f"drift/{name}": value for name, value in moved.items()},
+        }
 
     def pictures(self) -> dict[str, Tensor]:
-        return {"layers": heat_map({"CKA": linear_cka(self.grams, self.grams)}, self.layers, {"CKA": self.layers})}
+        return {"layers": heat_map({"CKA": self.alike}, self.layers, {"CKA": self.layers})}
 
     def captions(self) -> dict[str, str]:
         text = (
-            f"How alike two layers see the same {self.grams.shape[1]} images (linear CKA: 1 is the same up to rotation "
-            "and scale, 0 unrelated). Neighbours that stay at 1 add nothing to each other. Values of few images are "
-            "too high: compare them with each other, not with 1."
+            f"How alike two layers see the same {self.count} images (linear CKA of activations, averaged to at most "
+            f"{SIDE} x {SIDE} positions: 1 is the same up to rotation and scale, 0 unrelated). Neighbours that stay at "
+            "1 add nothing to each other. Values of few images are too high: compare them with each other, not with 1."
         )
-        if len(self.kinship):
-            text += f" Since the look before, layers moved by {1 - float(self.kinship.mean()):.3f} (1 - CKA, mean)."
+        if "drift" in (scalars := self.scalars()):
+            text += f" Since the look before, layers moved by {scalars['drift']:.3f} (1 - CKA, mean).{self._kept()}"
+        if self.constant:
+            text += (
+                f" The same for all images: {', '.join(self.constant)}; likeness to such a layer is undefined, drawn "
+                "as 0 and left out of means and drift."
+            )
         return {"layers": text}
+
+    def _kept(self) -> str:
+        """How exact comparisons with other looks and networks are, where they are not."""
+        if not self.error:
+            return ""
+        return (
+            f" That is of each layer's {COMPONENTS:,} largest principal components, which changes the CKA of "
+            f"neighbouring layers here by up to {self.error:.1g}."
+        )
 
     @classmethod
     def compared(cls, results: dict[str, Self]) -> dict[str, tuple[Tensor, str]]:
         (base, first), *others = results.items()
-        fitting = {name: other for name, other in others if other.grams.shape[1] == first.grams.shape[1]}
-        tables = {f"{base} (down) and {name}": linear_cka(first.grams, o.grams) for name, o in fitting.items()}
-        columns = {f"{base} (down) and {name}": other.layers for name, other in fitting.items()}
-        if not tables:
+        fitting = {f"{base} (down) and {name}": other for name, other in others if other.count == first.count}
+        if not fitting:
             return {}
-        text = f"How alike layers of {base} and of the other networks see the same images (linear CKA)."
+        tables = {
+            name: torch.tensor([[cka(layer, theirs) for theirs in other.kept] for layer in first.kept])
+            for name, other in fitting.items()
+        }
+        columns = {name: other.layers for name, other in fitting.items()}
+        text = f"How alike layers of {base} and of the other networks see the same images (linear CKA).{first._kept()}"
         return {"similarity": (heat_map(tables, first.layers, columns), text)}
 
 
@@ -86,4 +140,5 @@ class SimilarityPlugin(Plugin):
         named = [Layer.named(net, sample, name) for name in self.layers]
         chosen = named or spread_layers(net, sample, count=8)
         images = (batch for batch, _ in probe.some(self.images).batches(self.batch_size))
-        return SimilarityResult(tuple(layer.name for layer in chosen), grams(net, images, chosen), torch.zeros(0))
+        found = similarity(net, images, chosen)
+        return SimilarityResult(tuple(layer.name for layer in chosen), **vars(found), kinship=torch.zeros(0))
