@@ -19,6 +19,7 @@ from interp.result import finite
 from interp.share import handed_in
 
 NEIGHBOURS = 10  # of the measures
+BLOCK = 32  # MiB of distances at once: N x N of them never stand in memory
 
 
 @dataclass(frozen=True)
@@ -173,8 +174,9 @@ def movement(layout: Tensor, previous: Tensor) -> float:
     About 1: they might as well have been placed anew. Each layout is first brought to the same spread.
     """
     first, second = (t / t.square().sum(dim=1).mean().sqrt().clamp_min(1e-12) for t in (layout, previous))
-    apart = torch.cdist(first, second).mean()
-    return float((first - second).norm(dim=1).mean() / apart.clamp_min(1e-12))
+    rows = max(1, BLOCK * 2**20 // (4 * len(second)))
+    apart = sum(float(torch.cdist(part, second).double().sum()) for part in first.split(rows)) / len(first) ** 2
+    return float((first - second).norm(dim=1).mean()) / max(apart, 1e-12)
 
 
 def measures(vectors: Tensor, labels: Tensor, layout: Tensor) -> dict[str, float]:
@@ -183,19 +185,50 @@ def measures(vectors: Tensor, labels: Tensor, layout: Tensor) -> dict[str, float
     `trustworthiness` is 1 where all neighbours in the layout are neighbours among the vectors. Of the images with a
     class: `knn_accuracy`, each by its 10 nearest others among the vectors, `layout_knn_accuracy` in the layout, and
     `silhouette`, -1 to 1, of the classes among the vectors; left out where there are too few images or classes.
+    Memory grows with N, time with its square.
     """
-    from sklearn.manifold import trustworthiness
+    from sklearn import config_context
     from sklearn.metrics import silhouette_score
-    from sklearn.neighbors import KNeighborsClassifier
 
     near = min(NEIGHBOURS, (len(vectors) - 1) // 2)
-    found = {"trustworthiness": float(trustworthiness(vectors.numpy(), layout.numpy(), n_neighbors=near))}
+    found = {"trustworthiness": trustworthiness(vectors.numpy(), layout.numpy(), near)}
     known = labels >= 0
-    rows, places, classes = vectors[known].numpy(), layout[known].numpy(), labels[known].numpy()
-    distinct = len(np.unique(classes))
+    rows, places, classes = vectors[known].numpy(), layout[known].numpy(), labels[known]
+    distinct = len(classes.unique())
     if not 2 <= distinct < len(classes):
         return found
     for name, points in (("knn_accuracy", rows), ("layout_knn_accuracy", places)):
-        knn = KNeighborsClassifier(min(NEIGHBOURS, len(classes) - 1)).fit(points, classes)
-        found[name] = float((knn.predict(None) == classes).mean())  # None: each by the others
-    return {**found, "silhouette": float(silhouette_score(rows, classes))}
+        others = torch.from_numpy(_nearest(points, min(NEIGHBOURS, len(classes) - 1)))
+        found[name] = float((classes[others].mode(dim=1).values == classes).double().mean())
+    with config_context(working_memory=BLOCK):
+        return {**found, "silhouette": float(silhouette_score(rows, classes.numpy()))}
+
+
+def trustworthiness(vectors: np.ndarray, layout: np.ndarray, near: int) -> float:
+    """scikit-learn's trustworthiness of a layout (N, 2) of vectors (N, D), to the last bit, without N x N distances.
+
+    Venna & Kaski 2001: 1 less the sum, over the `near` nearest j of each i in the layout, of how far j's rank among
+    the distances from i in `vectors` exceeds `near`, over the largest such sum.
+    """
+    from sklearn.metrics import pairwise_distances_chunked
+
+    count, in_plane = len(vectors), _nearest(layout, near)
+
+    def excess(distances: np.ndarray, start: int) -> np.ndarray:
+        rows = np.arange(len(distances))
+        distances[rows, start + rows] = np.inf  # no image is its own neighbour
+        order = distances.argsort(axis=1)
+        ranks = np.empty_like(order)
+        np.put_along_axis(ranks, order, np.arange(1, count + 1)[None], axis=1)
+        return np.maximum(np.take_along_axis(ranks, in_plane[start : start + len(rows)], axis=1) - near, 0).sum(axis=1)
+
+    blocks = pairwise_distances_chunked(vectors, reduce_func=excess, working_memory=BLOCK)
+    total = sum(int(block.sum()) for block in blocks)
+    return 1.0 - total * (2.0 / (count * near * (2.0 * count - 3.0 * near - 1.0)))
+
+
+def _nearest(points: np.ndarray, count: int) -> np.ndarray:
+    """The places (N, count) of the nearest others of each point (N, D)."""
+    from sklearn.neighbors import NearestNeighbors
+
+    return NearestNeighbors(n_neighbors=count).fit(points).kneighbors(return_distance=False)
