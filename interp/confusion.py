@@ -1,6 +1,7 @@
 """Which classes a network takes for which: the confusion matrix and what follows from it.
 
-Letters: N images, J classes, P pairs of classes. Rows of a matrix are true classes, columns predicted ones.
+Letters: N images, J classes, P pairs of classes, M cells of a matrix that are not 0. Rows of a matrix are true classes,
+columns predicted ones. What takes counts takes them sparse or as a matrix (J, J) int64.
 """
 
 from collections.abc import Iterable
@@ -37,8 +38,52 @@ def predictions(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Pre
     return Predictions(*handed_in(true, said, sure))
 
 
-def confusion_matrix(found: Predictions, classes: int) -> Tensor:
-    """Counts (J, J) int64 of the images whose class is known. Raises UserError where none is, or a class is too high.
+@dataclass(frozen=True)
+class Counts:
+    """Images of each true class by predicted class: the cells of the matrix that are not 0, row by row."""
+
+    true: Tensor  # (M,) int64
+    predicted: Tensor  # (M,) int64
+    images: Tensor  # (M,) int64, above 0
+    classes: int  # J
+
+    @classmethod
+    def of(cls, counts: "Counts | Tensor") -> "Counts":
+        """The same counts, sparse."""
+        if isinstance(counts, Counts):
+            return counts
+        true, predicted = counts.nonzero().T
+        return cls(true, predicted, counts[true, predicted], len(counts))
+
+    @property
+    def cells(self) -> Tensor:
+        """(M, 3) int64, true class, predicted class and images of each."""
+        return torch.stack([self.true, self.predicted, self.images], dim=1)
+
+    def matrix(self) -> Tensor:
+        """All of it (J, J) int64, where J is small."""
+        return self.summed(torch.arange(self.classes), self.classes)
+
+    def totals(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Images of each class, images predicted as it, and both at once; (J,) int64 each."""
+        right = self.images * (self.true == self.predicted)
+        parts = ((self.true, self.images), (self.predicted, self.images), (self.true, right))
+        of_class, as_class, hits = (self.images.new_zeros(self.classes).index_add(0, *part) for part in parts)
+        return of_class, as_class, hits
+
+    def at(self, pairs: Tensor) -> Tensor:
+        """Images (P,) int64 of pairs (P, 2) of a true and a predicted class that are among the cells."""
+        places = torch.searchsorted(self.true * self.classes + self.predicted, pairs[:, 0] * self.classes + pairs[:, 1])
+        return self.images[places]
+
+    def summed(self, place: Tensor, size: int) -> Tensor:
+        """Counts (`size`, `size`) int64 in which class j stands at place[j]."""
+        cells = place[self.true] * size + place[self.predicted]
+        return self.images.new_zeros(size * size).index_add(0, cells, self.images).view(size, size)
+
+
+def confusions(found: Predictions, classes: int) -> Counts:
+    """Counts of the images whose class is known. Raises UserError where none is, or a class is too high.
 
     Raises UserError also for fewer than two classes: there is nothing to confuse.
     """
@@ -51,8 +96,13 @@ def confusion_matrix(found: Predictions, classes: int) -> Tensor:
     if highest >= classes:
         raise UserError(f"class {highest} is labelled or predicted, but the data names {classes} classes (0 to J - 1)")
     # Not torchmetrics: where deterministic algorithms are on, it holds images x classes^2 numbers at once.
-    cells = found.true[known] * classes + found.predicted[known]
-    return torch.bincount(cells, minlength=classes**2).view(classes, classes)
+    cells, images = torch.unique(found.true[known] * classes + found.predicted[known], return_counts=True)
+    return Counts(cells // classes, cells % classes, images, classes)
+
+
+def confusion_matrix(found: Predictions, classes: int) -> Tensor:
+    """`confusions` as a matrix (J, J) int64."""
+    return confusions(found, classes).matrix()
 
 
 @dataclass(frozen=True)
@@ -65,22 +115,22 @@ class PerClass:
     support: Tensor  # images of the class
 
 
-def per_class(counts: Tensor) -> PerClass:
-    """Precision, recall, F1 and support from counts (J, J).
+def per_class(counts: Counts | Tensor) -> PerClass:
+    """Precision, recall, F1 and support of J classes.
 
     >>> per_class(torch.tensor([[2, 1], [0, 0]])).recall.tolist()
     [0.6666666666666666, nan]
     """
-    hits, true, predicted = (t.double() for t in (counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)))
+    true, predicted, hits = (total.double() for total in Counts.of(counts).totals())
     return PerClass(hits / predicted, hits / true, 2 * hits / (true + predicted), true)
 
 
-def confused_pairs(counts: Tensor, most: int) -> Tensor:
+def confused_pairs(counts: Counts | Tensor, most: int) -> Tensor:
     """The pairs (P, 2) int64 of a true and a wrongly predicted class with the most images, P <= `most` of them."""
-    wrong = counts - torch.diag(counts.diagonal())
-    values, places = wrong.flatten().sort(descending=True, stable=True)
-    places = places[:most][values[:most] > 0]
-    return torch.stack([places // len(counts), places % len(counts)], dim=1)
+    cells = Counts.of(counts)
+    wrong = (cells.true != cells.predicted).nonzero()[:, 0]
+    leading = wrong[cells.images[wrong].sort(descending=True, stable=True).indices[:most]]
+    return torch.stack([cells.true[leading], cells.predicted[leading]], dim=1)
 
 
 def examples(found: Predictions, pairs: Tensor, count: int) -> Tensor:
@@ -108,27 +158,24 @@ def row_shares(counts: Tensor) -> Tensor:
     return counts.double() / counts.sum(dim=1, keepdim=True).clamp_min(1)
 
 
-def lumped(counts: Tensor, most: int) -> tuple[Tensor, Tensor]:
+def lumped(counts: Counts | Tensor, most: int) -> tuple[Tensor, Tensor]:
     """Counts with at most `most` rows and columns, and the classes (M,) int64 that these are, in order.
 
     Where there are more classes, those with the most errors (as the true or the predicted class) keep their own row
     and column and the last one, which has no entry in the classes, holds all others: no image is lost.
     """
-    classes = torch.arange(len(counts))
-    if len(counts) <= most:
-        return counts, classes
-    errors = counts.sum(dim=0) + counts.sum(dim=1) - 2 * counts.diagonal()
-    kept = errors.sort(descending=True, stable=True).indices[: most - 1].sort().values
+    cells = Counts.of(counts)
+    classes = torch.arange(cells.classes)
+    if cells.classes <= most:
+        return cells.matrix(), classes
+    true, predicted, hits = cells.totals()
+    kept = (true + predicted - 2 * hits).sort(descending=True, stable=True).indices[: most - 1].sort().values
     place = torch.full_like(classes, most - 1).scatter(0, kept, torch.arange(most - 1))
-    return _summed(counts, place, most), kept
+    return cells.summed(place, most), kept
 
 
-def blocks(counts: Tensor, most: int) -> Tensor:
-    """Counts (M, M) of blocks of neighbouring classes, as many classes to each, M <= `most`."""
-    size = -(-len(counts) // most)
-    return _summed(counts, torch.arange(len(counts)) // size, -(-len(counts) // size))
-
-
-def _summed(counts: Tensor, place: Tensor, size: int) -> Tensor:
-    rows = counts.new_zeros(size, len(counts)).index_add(0, place, counts)
-    return counts.new_zeros(size, size).index_add(1, place, rows)
+def blocks(counts: Counts | Tensor, most: int) -> Tensor:
+    """Counts (M, M) int64 of blocks of neighbouring classes, as many classes to each, M <= `most`."""
+    cells = Counts.of(counts)
+    size = -(-cells.classes // most)
+    return cells.summed(torch.arange(cells.classes) // size, -(-cells.classes // size))

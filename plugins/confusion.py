@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from interp.confusion import (
+    Counts,
     blocks,
     confused_pairs,
-    confusion_matrix,
+    confusions,
     examples,
     images_at,
     lumped,
@@ -34,7 +35,7 @@ WANDB_CLASSES = 100  # W&B's own chart draws 10,000 cells at most
 class ConfusionResult(Result):
     """Counts of true against predicted classes; J classes, P pairs, M rows of a film's frame, E looks."""
 
-    counts: Tensor  # (J, J) int64, rows true, columns predicted
+    cells: Tensor  # (n, 3) int64 true class, predicted class and images, where there are any, row by row
     class_names: tuple[str, ...]  # J names
     pairs: Tensor  # (P, 2) int64 true and predicted class, the most frequent first
     examples: Tensor  # (P, n, C, H, W) float32 in [0, 1], the most confident mistakes first
@@ -44,6 +45,23 @@ class ConfusionResult(Result):
     film: Tensor  # (E, M, M) float32 shares of the true classes at this look and earlier ones
     looks: tuple[int, ...]  # E numbers of these looks, from 0
 
+    @classmethod
+    def renewed(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if "counts" not in values:
+            return values
+        return values | {"cells": Counts.of(values["counts"]).cells}
+
+    @property
+    def sparse(self) -> Counts:
+        """The counts of the cells that are not 0."""
+        true, predicted, images = self.cells.T.contiguous()
+        return Counts(true, predicted, images, len(self.class_names))
+
+    @property
+    def counts(self) -> Tensor:
+        """(J, J) int64, rows true, columns predicted: 800 MB of 10,000 classes."""
+        return self.sparse.matrix()
+
     def following(self, previous: "ConfusionResult") -> "ConfusionResult":
         if self.class_names != previous.class_names:
             return self
@@ -51,24 +69,26 @@ class ConfusionResult(Result):
         return replace(self, film=film, looks=looks)
 
     def scalars(self) -> dict[str, float]:
-        each, with_images = per_class(self.counts), self.counts.sum(dim=1) > 0
-        wrong = int(self.counts.sum() - self.counts.diagonal().sum())
-        of_pairs = self.counts[tuple(self.pairs.T)]
-        shares = row_shares(self.counts)
+        counts = self.sparse
+        of_class, as_class, hits = counts.totals()
+        measures, with_images = per_class(counts), of_class > 0
+        shares = (counts.images.double() / of_class[counts.true])[counts.true != counts.predicted]
+        wrong = int(of_class.sum() - hits.sum())
         return {
-            "accuracy": float(self.counts.diagonal().sum() / self.counts.sum()),
-            "macro_precision": float(each.precision[with_images].nan_to_num(0).mean()),
-            "macro_recall": float(each.recall[with_images].mean()),
-            "macro_f1": float(each.f1[with_images].mean()),
-            "worst_recall": float(each.recall[with_images].min()),
-            "most_confused_share": float(shares.fill_diagonal_(0).max()),
-            "pairs_share_of_errors": float(of_pairs.sum() / max(1, wrong)),
-            "never_predicted": float((with_images & (self.counts.sum(dim=0) == 0)).sum()),
+            "accuracy": float(hits.sum() / of_class.sum()),
+            "macro_precision": float(measures.precision[with_images].nan_to_num(0).mean()),
+            "macro_recall": float(measures.recall[with_images].mean()),
+            "macro_f1": float(measures.f1[with_images].mean()),
+            "worst_recall": float(measures.recall[with_images].min()),
+            "most_confused_share": float(shares.max()) if len(shares) else 0.0,
+            "pairs_share_of_errors": float(counts.at(self.pairs).sum() / max(1, wrong)),
+            "never_predicted": float((with_images & (as_class == 0)).sum()),
             "without_images": float((~with_images).sum()),
         }
 
     def pictures(self) -> dict[str, Tensor]:
-        counts, kept = lumped(self.counts, self.shown)
+        sparse = self.sparse
+        counts, kept = lumped(sparse, self.shown)
         names = [self.class_names[j] for j in kept.tolist()]
         names += [f"{len(self.class_names) - len(kept)} others"] if len(kept) < len(counts) else []
         shares, corner = row_shares(counts), "true / predicted"
@@ -77,7 +97,7 @@ class ConfusionResult(Result):
             "counts": matrix(counts / counts.max(), texts(counts, "{:d}"), names, names, corner),
         }
         if len(kept) < len(counts):
-            drawn["whole"] = pixels(row_shares(blocks(self.counts, WHOLE)), side=720)
+            drawn["whole"] = pixels(row_shares(blocks(sparse, WHOLE)), side=720)
         if len(self.pairs):
             drawn["pairs"] = self._pairs()
         if len(self.looks) > 1:
@@ -89,15 +109,16 @@ class ConfusionResult(Result):
     def compared(cls, results: dict[str, Self]) -> dict[str, tuple[Tensor, str]]:
         (base, first), *others = results.items()
         fitting = {name: other for name, other in others if other.class_names == first.class_names}
-        shares = row_shares(first.counts)
-        moved = {name: (row_shares(other.counts) - shares).float() for name, other in fitting.items()}
+        shares = {name: row_shares(blocks(own.sparse, WHOLE)) for name, own in {base: first, **fitting}.items()}
+        moved = {name: (shares[name] - shares[base]).float() for name in fitting}
         if not moved:
             return {}
         largest = max(float(each.abs().max()) for each in moved.values())
         cells = torch.stack([enlarge(each[None, None] / max(largest, 1e-12), 360)[0] for each in moved.values()])
         text = (
             f"Shares of each true class (down) by predicted class (across), less those of {base}: orange is more "
-            f"often, blue more seldom; full colour is {largest:.0%}. On the diagonal orange is better."
+            f"often, blue more seldom; full colour is {largest:.0%}. On the diagonal orange is better"
+            f"{first._blocks(WHOLE)}."
         )
         return {"difference": (grid(divergent(cells)[None, :, 0], (), [f"{n} - {base}" for n in moved]), text)}
 
@@ -109,14 +130,18 @@ class ConfusionResult(Result):
         return grid(cells, [f"{true} as {wrong}: {count}" for true, wrong, count, _ in self._rows()])
 
     def _rows(self) -> list[list[Cell]]:
-        shares, names = row_shares(self.counts), self.class_names
-        return [[names[i], names[j], int(self.counts[i, j]), float(shares[i, j])] for i, j in self.pairs.tolist()]
+        counts, names = self.sparse, self.class_names
+        images = counts.at(self.pairs)
+        shares = images.double() / counts.totals()[0][self.pairs[:, 0]]
+        numbers = zip(self.pairs.tolist(), images.tolist(), shares.tolist(), strict=True)
+        return [[names[i], names[j], count, share] for (i, j), count, share in numbers]
 
     def tables(self) -> dict[str, tuple[list[str], list[list[Cell]]]]:
-        each = per_class(self.counts)
-        worst_first = each.f1.nan_to_num(2).argsort(stable=True).tolist()
-        measures = torch.stack([each.precision, each.recall, each.f1], dim=1).tolist()
-        rows: list[list[Cell]] = [[self.class_names[j], *measures[j], int(each.support[j])] for j in worst_first]
+        found = per_class(self.sparse)
+        worst_first = found.f1.nan_to_num(2).argsort(stable=True).tolist()
+        measures = torch.stack([found.precision, found.recall, found.f1], dim=1).tolist()
+        support = found.support.long().tolist()
+        rows: list[list[Cell]] = [[self.class_names[j], *measures[j], support[j]] for j in worst_first]
         most_confident = thumbnails(self.examples[:, 0]) if len(self.pairs) else ()
         pairs = [[*row, picture] for row, picture in zip(self._rows(), most_confident, strict=True)]
         return {
@@ -140,15 +165,14 @@ class ConfusionResult(Result):
             return {}
         from wandb import plot
 
-        true, predicted = (
-            place.repeat_interleave(self.counts.flatten()).tolist()
-            for place in torch.cartesian_prod(*[torch.arange(len(self.counts))] * 2).T
-        )
+        counts = self.sparse
+        true, predicted = (of.repeat_interleave(counts.images).tolist() for of in (counts.true, counts.predicted))
         return {"matrix": plot.confusion_matrix(y_true=true, preds=predicted, class_names=list(self.class_names))}
 
     def captions(self) -> dict[str, str]:
         scalars, many = self.scalars(), len(self.class_names) > self.shown
-        text = f"{int(self.counts.sum())} validation images, {scalars['accuracy']:.1%} right (blue); orange: mistakes."
+        images = int(self.cells[:, 2].sum())
+        text = f"{images} validation images, {scalars['accuracy']:.1%} right (blue); orange: mistakes."
         text += f" {self.unknown} images without a class are left out." if self.unknown else ""
         text += many * (
             f" Of {len(self.class_names)} classes the {self.shown - 1} with the most errors have their own row and "
@@ -199,11 +223,11 @@ class ConfusionPlugin(Plugin):
 
     def analyze(self, net: nn.Module, probe: Probe) -> ConfusionResult:
         found = predictions(net, probe.batches(self.batch_size))
-        counts = confusion_matrix(found, len(probe.class_names))
+        counts = confusions(found, len(probe.class_names))
         pairs = confused_pairs(counts, self.pairs)
         chosen = examples(found, pairs, self.examples)
         film = row_shares(blocks(counts, BLOCKS)).float()
         return ConfusionResult(
-            counts, probe.class_names, pairs, images_at(probe, chosen), (chosen >= 0).sum(dim=1),
+            counts.cells, probe.class_names, pairs, images_at(probe, chosen), (chosen >= 0).sum(dim=1),
             int((found.true < 0).sum()), self.shown, film[None], (0,),
         )  # fmt: skip

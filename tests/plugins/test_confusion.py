@@ -4,15 +4,17 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 from torch import nn
 
-from interp.confusion import Predictions, blocks, confused_pairs, examples, lumped, per_class
+from interp.confusion import Counts, Predictions, blocks, confused_pairs, examples, lumped, per_class
 from interp.draw.table import thumbnails
 from interp.errors import UserError
 from interp.probe import Probe
 from interp.result import FRAMES
 from plugins.confusion import ConfusionPlugin, ConfusionResult
+from tests.conftest import identical
 
 
 class Oracle(nn.Module):
@@ -96,6 +98,56 @@ def test_a_thousand_classes_remain_readable(monkeypatch):
     assert "Of 1000 classes the 9 with the most errors" in result.captions()["rows"]
     assert result.film.shape == (1, 63, 63) and "blocks of 16" in result.following(result).captions()["film"]
     assert not result.to_wandb()
+
+
+def test_ten_thousand_classes_are_counted_drawn_and_kept_without_a_matrix_of_them(monkeypatch, tmp_path):
+    true, said = random(3000, 200, right=0.9)
+    net, probe = planted(true, said, 10_000)
+    monkeypatch.setattr(ConfusionResult, "counts", property(lambda _: pytest.fail("800 MB")))
+    result = ConfusionPlugin(name="c").look(net, probe)
+    result = result.following(result)
+    result.save(tmp_path)
+    size = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert len(result.cells) < 3000 and size < 400_000 + result.examples.numel() * 4
+    assert {"rows", "counts", "whole", "pairs", "film"} == set(result.pictures()) == set(result.captions())
+    few = ConfusionPlugin(name="c").look(*planted(true, said, 200))
+    assert torch.equal(few.cells, result.cells)
+    left_out = ("without_images", "macro_precision")
+    assert {k: v for k, v in few.scalars().items() if k not in left_out} == {
+        k: v for k, v in result.scalars().items() if k not in left_out
+    }
+    picture, text = ConfusionResult.compared({"a": result, "b": result})["difference"]
+    assert picture.float().std() > 1 and text.endswith("better; blocks of 42 neighbouring classes are summed.")
+
+
+@pytest.mark.parametrize("most", [3, 7, 64])
+def test_sparse_counts_give_what_the_matrix_gives(most):
+    matrix = torch.randint(5, (60, 60), generator=torch.Generator().manual_seed(0)).clamp_min(3) - 3
+    counts = Counts.of(matrix)
+    assert torch.equal(counts.matrix(), matrix) and Counts.of(counts) is counts and len(counts.images) < 1800
+    of_class, as_class, hits = counts.totals()
+    assert torch.equal(of_class, matrix.sum(dim=1)) and torch.equal(as_class, matrix.sum(dim=0))
+    assert torch.equal(hits, matrix.diagonal())
+    pairs = confused_pairs(counts, most)
+    values = (matrix - torch.diag(matrix.diagonal())).flatten().sort(descending=True, stable=True)
+    assert torch.equal(pairs[:, 0] * 60 + pairs[:, 1], values.indices[:most])
+    assert torch.equal(counts.at(pairs), matrix[tuple(pairs.T)])
+    place = torch.arange(60) // -(-60 // most)
+    assert torch.equal(blocks(counts, most), torch.stack([
+        torch.stack([matrix[place == i][:, place == j].sum() for j in place.unique()]) for i in place.unique()
+    ]))  # fmt: skip
+
+
+def test_results_of_an_earlier_version_are_read_and_followed(tmp_path):
+    result = ConfusionPlugin(name="c").look(*planted(*random(300, 40), 40))
+    result.save(tmp_path)
+    tensors = load_file(tmp_path / "result.safetensors")
+    tensors["counts"] = result.counts
+    del tensors["cells"]
+    save_file(tensors, tmp_path / "result.safetensors")
+    old = ConfusionResult.load(tmp_path)
+    assert identical(vars(old), vars(result)) and old.scalars() == result.scalars()
+    assert result.following(old).looks == (0, 1)
 
 
 def test_blocks_and_lumps_lose_no_image():
