@@ -21,6 +21,7 @@ from interp import share
 from interp.background import Background
 from interp.errors import UserError
 from interp.layers import find_layer
+from interp.looks import thin
 from interp.probe import Probe
 from interp.quiet import Disturbed, quiet
 from interp.result import Result
@@ -50,6 +51,7 @@ class Plugin(Callback):
     seed: int = 0  # of the random numbers that the study draws
     batch_size: int = 64  # images at once; halved when memory runs out
     timeout: float | None = 3600.0  # seconds of one look, then it is skipped; None: no limit
+    keep_looks: int | None = None  # on disk, at most: the first, the last and evenly between; None: all
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w.-]*", self.name):
@@ -61,7 +63,13 @@ class Plugin(Callback):
                 raise UserError(f"plugin.{self.name}.{key}={getattr(self, key)}: must be at least 1")
         if self.timeout is not None and not self.timeout > 0:
             raise UserError(f"plugin.{self.name}.timeout={self.timeout}: seconds above 0, or null for no limit")
+        if self.keep_looks is not None and self.keep_looks < 2:
+            raise UserError(
+                f"plugin.{self.name}.keep_looks={self.keep_looks}: must be at least 2, the first look and the last, or "
+                "null for all"
+            )
         self._pending: Future | None = None
+        self._drawn: set[str] = set()  # names of the files of its pictures and widgets
         self._last: Result | None = None
         self._epoch_began = time.perf_counter()
         self._disabled = False
@@ -139,6 +147,9 @@ class Plugin(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.summarize()
+        if self.keep_looks is not None and trainer.is_global_zero:
+            self.finish_drawing()
+            self._thin(self._looks_of(trainer))
 
     def summarize(self) -> None:
         """Print the tables of the last result, where this process made one; what goes wrong is reported."""
@@ -170,10 +181,10 @@ class Plugin(Callback):
             result = self.look(network(module), probe_of(trainer))
             if result is None or not trainer.is_global_zero:
                 return {}, None
-            folder = Path(trainer.default_root_dir) / "results" / self.name / f"epoch={epoch:04d}"
-            step = max(0, trainer.global_step - 1)
-            result = self.continued(result, folder.parent, epoch)
-            self.keep(result, folder, trainer.loggers, epoch=epoch, step=step)
+            history, step = self._looks_of(trainer), max(0, trainer.global_step - 1)
+            result = self.continued(result, history, epoch)
+            self.keep(result, history / f"epoch={epoch:04d}", trainer.loggers, epoch=epoch, step=step)
+            self._thin(history, training=True)
         except Disturbed:  # training itself would no longer be what it was
             raise
         except share.PeerFailed as error:
@@ -207,6 +218,17 @@ class Plugin(Callback):
             log.warning("%s\n%s", message, "".join(traceback.format_exception(error)))
         return settings_are_wrong, message if not settings_are_wrong else f"plugin.{self.name}: {error}"
 
+    def _looks_of(self, trainer: Trainer) -> Path:
+        return Path(trainer.default_root_dir) / "results" / self.name
+
+    def _thin(self, history: Path, training: bool = False) -> None:
+        """Leave `keep_looks` of the looks in the folder `history`; what goes wrong is reported."""
+        try:
+            if self.keep_looks is not None:
+                thin(history, self.name, self.keep_looks, self._drawn, training=training)
+        except OSError as error:
+            log.warning("plugin %s: old looks in %s could not be removed: %s", self.name, history, error)
+
     def continued(self, result: Result, history: Path, epoch: int) -> Result:
         """`result` following the last one before `epoch` that is kept in the folder `history`, if there is one."""
         numbers = {path: path.name.removeprefix("epoch=") for path in sorted(history.glob("epoch=*"))}
@@ -228,9 +250,13 @@ class Plugin(Callback):
     def finish_drawing(self) -> None:
         """Wait for the pictures of the last look; what went wrong with them is reported, with the traceback."""
         pending, self._pending = self._pending, None
-        if pending and (error := _drawing.outcome(pending, min(self.timeout or PATIENCE, PATIENCE))):
+        if pending is None:
+            return
+        if error := _drawing.outcome(pending, min(self.timeout or PATIENCE, PATIENCE)):
             text = "".join(traceback.format_exception(error))
             log.warning("plugin %s: its pictures could not be shown: %s\n%s", self.name, error, text)
+        else:
+            self._drawn |= pending.result()
 
 
 def network(module: LightningModule) -> nn.Module:

@@ -17,19 +17,21 @@ from interp.terminal import visible
 log = logging.getLogger(__name__)
 
 
-def show(result: Result, folder: Path, name: str, loggers: list, *, epoch: int, step: int) -> None:
+def show(result: Result, folder: Path, name: str, loggers: list, *, epoch: int, step: int) -> set[str]:
     """Draw `result`, write `<picture>.png` and `<widget>.html` into `folder`, log each picture as `<name>/<picture>`.
+
+    The names of these files are returned.
 
     A logger that raises is reported and does not keep the others from theirs. Widgets and tables go to W&B alone: no
     other logger takes them. As W&B keeps one kind of value under a key, there it is `<name>/<picture>_picture`, and
     `_widget` and `_table`. Raises OSError where the folder cannot be written to.
     """
     to_wandb = partial(_to_wandb, [logger for logger in loggers if isinstance(logger, WandbLogger)], name, epoch, step)
-    _show_pictures(result, folder, name, loggers, step, to_wandb)
-    _show_widgets(result, folder, to_wandb)
+    drawn = _show_pictures(result, folder, name, loggers, step, to_wandb) | _show_widgets(result, folder, to_wandb)
     for key, table in result.tables().items():
         to_wandb(key, "table", partial(_wandb_table, *table))
     _show_own(result, name, loggers, epoch, step)
+    return drawn
 
 
 def print_tables(result: Result, name: str) -> None:
@@ -50,7 +52,7 @@ def print_tables(result: Result, name: str) -> None:
 
 def _show_pictures(
     result: Result, folder: Path, name: str, loggers: list, step: int, to_wandb: Callable[..., None]
-) -> None:
+) -> set[str]:
     from torchvision.transforms.v2.functional import to_pil_image
 
     images = {key: to_pil_image(picture) for key, picture in result.pictures().items()}
@@ -67,13 +69,16 @@ def _show_pictures(
     for key, image in images.items():
         with replacing(folder / f"{_file_name(key)}.png") as path:
             image.save(path, format="PNG")
+    return {f"{key}.png" for key in images}
 
 
-def _show_widgets(result: Result, folder: Path, to_wandb: Callable[..., None]) -> None:
-    for key, html in result.widgets().items():
+def _show_widgets(result: Result, folder: Path, to_wandb: Callable[..., None]) -> set[str]:
+    widgets = result.widgets()
+    for key, html in widgets.items():
         with replacing(folder / f"{_file_name(key)}.html") as path:
             path.write_text(guarded(html), encoding="utf-8")
         to_wandb(key, "widget", partial(_wandb_html, html))
+    return {f"{key}.html" for key in widgets}
 
 
 def _file_name(key: str) -> str:

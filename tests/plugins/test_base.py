@@ -8,7 +8,10 @@ import pytest
 import torch
 
 from interp.errors import UserError
+from interp.lit.run_files import read_figures
 from interp.policy import guarded
+from plugins.similarity import SimilarityResult
+from tests.conftest import identical
 from tests.studies import ConfidencePlugin, Hungry, Meddling
 
 STUDY = "+plugin.study={{_target_: tests.studies.{}{}}}"
@@ -33,6 +36,48 @@ def epochs(run) -> list[str]:
 def test_schedule(train, tmp_path, settings, expected):
     run = train(tmp_path, study("ConfidencePlugin", **settings), "trainer.max_epochs=3")
     assert epochs(run) == [f"epoch={epoch:04d}" for epoch in expected]
+
+
+THINNED = (
+    *("+plugin=similarity", "plugin.similarity.images=20", "plugin.similarity.keep_looks=4", "model.widths=[4,6]"),
+    *("trainer.max_epochs=8", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "test=false"),
+    "logger=report",
+)
+
+
+@pytest.fixture(scope="module")
+def thinned(train, tmp_path_factory):
+    return train(tmp_path_factory.mktemp("thinned"), *THINNED).folder
+
+
+def looks(folder, name: str = "similarity") -> list[int]:
+    return sorted(int(path.name[6:]) for path in (folder / "results" / name).glob("epoch=????"))
+
+
+def test_of_many_looks_first_and_last_and_some_between_are_kept(thinned):
+    assert looks(thinned) == [0, 4, 8]
+    folders = [thinned / "results" / "similarity" / f"epoch={epoch:04d}" for epoch in (4, 8)]
+    assert all((folder / "layers.png").is_file() for folder in folders)
+    drifts = [json.loads((folder / "result.json").read_text())["scalars"]["drift"] for folder in folders]
+    assert all(drift > 0 for drift in drifts)
+    rows = [json.loads(row) for row in (thinned / "results" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows if "similarity/neighbours" in row["metrics"]] == [*range(9)]
+    (figure,) = read_figures(thinned, notes := [], {})
+    assert [shot.epoch for shot in figure.shots] == [0, 4, 8] and not notes and (thinned / "report.html").is_file()
+
+
+def test_a_thinned_run_that_was_cut_off_goes_on_to_the_same_results(thinned, train, tmp_path):
+    cut = "+plugin.study={_target_: tests.studies.Interrupted, epoch: 7}"
+    with pytest.raises(ConnectionAbortedError):
+        train(tmp_path / "cut", *THINNED, cut)
+    assert looks(tmp_path / "cut") == [0, 4, 6, 7]  # 7 is without a checkpoint: the resumed run needs 6
+    (tmp_path / "cut" / ".hydra").mkdir()  # as a run that was started by a command: its results are carried over
+    train(tmp_path / "on", *THINNED, f"checkpoint={tmp_path / 'cut'}")
+    assert looks(tmp_path / "on") == [0, 4, 8]
+    kept = {
+        folder: SimilarityResult.load(folder / "results/similarity/epoch=0008") for folder in (thinned, tmp_path / "on")
+    }
+    assert identical(*map(vars, kept.values()))
 
 
 def test_a_failing_study_is_reported_and_training_goes_on(train, tmp_path, caplog):
@@ -67,6 +112,10 @@ def test_wrong_settings_end_the_run_before_the_first_epoch(train, tmp_path):
         (["+plugin=nmf", "plugin.nmf.layer=blok3"], "no layer 'blok3' in Sequential; did you mean 'block3'"),
         (["+plugin=nmf", "plugin.nmf.on_error=ignore"], "on_error='ignore': choose from warn, disable, raise"),
         (["+plugin=nmf", "plugin.nmf.every_n_epochs=0"], "every_n_epochs=0: must be at least 1"),
+        (
+            ["+plugin=nmf", "plugin.nmf.keep_looks=1"],
+            "plugin.nmf.keep_looks=1: must be at least 2, the first .* or null",
+        ),
         (["+plugin=nmf", "+plugin.nmf.name=../../x"], "plugin name '../../x'"),
         (["+plugin=saliency", "plugin.saliency.blank=blak"], "no plugin.saliency.blank 'blak'; did you mean 'black'"),
         (["+plugin=nmf", "+plugin.second={_target_: plugins.nmf.NMFPlugin, name: nmf}"], "two plugins are named 'nmf'"),
