@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from interp.files import MOST, regular, replacing
+from interp.storage import pack, unpack
 
 FRAMES = 12  # of a film strip, at most
 Cell = str | float | Tensor  # of a table: text, a number, or a picture uint8 (3, H, W)
@@ -82,14 +83,15 @@ class Result:
     def save(self, folder: Path, **about: Any) -> None:
         """Write `result.safetensors` and `result.json` into `folder`; `about` (epoch, step, ...) goes into the JSON.
 
-        The JSON is written last: where it lies, the result is whole; it holds the digest of all fields. Raises OSError.
+        Tensors are stored in as few bytes as hold them to the last bit (`interp.storage`). The JSON is written last:
+        where it lies, the result is whole; it holds the digest of all fields. Raises OSError.
         """
         from safetensors.torch import save_file
 
-        tensors = {n: v for n, v in vars(self).items() if isinstance(v, Tensor)}
+        tensors, forms = pack({n: v for n, v in vars(self).items() if isinstance(v, Tensor)})
         others = {n: _packed(v) for n, v in vars(self).items() if not isinstance(v, Tensor)}
         with replacing(folder / "result.safetensors") as path:
-            save_file(tensors, path)
+            save_file(tensors, path, metadata={"stored": json.dumps(forms)})
             about |= {"sha256": _digest(path, others)}
         about |= {"class": f"{type(self).__module__}.{type(self).__qualname__}"}  # to draw it again from the files
         text = json.dumps({**about, "scalars": self.scalars(), "captions": self.captions(), "fields": others}, indent=1)
@@ -103,8 +105,6 @@ class Result:
         Raises FileNotFoundError where it is not whole, ValueError where it does not match its digest (results of
         before have none).
         """
-        from safetensors.torch import load_file
-
         path = regular(Path(folder) / "result.safetensors")
         about = json.loads(regular(Path(folder) / "result.json", MOST).read_text(encoding="utf-8"))
         others, digest = about["fields"], about.get("sha256")
@@ -114,13 +114,22 @@ class Result:
             values = {n: _unpacked(v) for n, v in others.items()}
         else:
             raise ValueError(f"{folder} is damaged: result.safetensors and the fields do not match their digest")
-        values = cls.renewed(values | load_file(path))
+        values = cls.renewed(values | _tensors(path))
         return cls(**{f.name: values[f.name] for f in fields(cls)})
 
     @classmethod
     def renewed(cls, values: dict[str, Any]) -> dict[str, Any]:
         """The fields that `load` has read; where an earlier version kept others, these as the fields of this one."""
         return values
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors that a file of `Result.save` holds, as they were before they were packed."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+        return unpack(stored, json.loads((file.metadata() or {}).get("stored", "{}")))
 
 
 def _digest(tensors: Path, others: dict[str, Any]) -> str:

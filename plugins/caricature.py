@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from interp.attribution.trust import cascade
-from interp.draw import enlarge, grid, rgb
+from interp.draw import enlarge, grid, rgb, stepped
 from interp.errors import UserError, unknown
 from interp.featurevis import CANVASES, COLOURS, Caricatures, attribution_caricatures, caricatures, start
 from interp.layers import Layer, find_layer, layers, spread_layers
@@ -27,7 +27,7 @@ class CaricatureResult(Result):
     labels: tuple[str, ...]  # B class names
     layers: tuple[str, ...]  # L names, early to late
     targets: tuple[str, ...]  # T: what the attribution is to; none: plain caricatures
-    drawn: Tensor  # (B, T, L, C, H, W) in [0, 1]
+    drawn: Tensor  # (B, T, L, C, H, W) in [0, 1], whole 255ths, as all pictures here
     cosine: Tensor  # (B, T, L) between the activations of picture and image at the layer
     start_cosine: Tensor  # (B, L) of the grey picture that it began from
     identified: Tensor  # (B, T, L) 1 where no image of another class is nearer to the picture's activations, else 0
@@ -162,11 +162,11 @@ class CaricaturePlugin(Plugin):
         control, control_cosine = (
             self._control(net, images, names, at, options) if self.control else (torch.zeros(0),) * 2
         )
-        pictures = torch.stack([each.pictures for each in drawn], dim=1)
+        pictures = stepped(torch.stack([each.pictures for each in drawn], dim=1))
         return CaricatureResult(
             images, tuple(probe.class_names[j] if j >= 0 else "" for j in labels.tolist()), tuple(names),
             tuple(self.targets), pictures, torch.stack([each.cosine for each in drawn], dim=1), drawn[0].start_cosine,
-            seen, control, control_cosine, self.iterated, film=pictures[None, :, 0, -1], looks=(0,),
+            seen, stepped(control), control_cosine, self.iterated, film=pictures[None, :, 0, -1], looks=(0,),
         )  # fmt: skip
 
     def _target(self, net: nn.Module, probe: Probe, images: Tensor, labels: Tensor, word: str) -> Tensor | str | None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from interp.dissection import ConceptData, Dissection, change, concept_data, dissect_layers, evidence
 from interp.draw import grid
 from interp.draw.detectors import emergence, histogram, iou_matrix, masked
-from interp.draw.table import thumbnails
+from interp.draw.table import small, thumbnails
 from interp.errors import UserError
 from interp.layers import Layer, find_layer, spread_layers
 from interp.probe import Probe
@@ -41,7 +41,7 @@ class DissectionResult(Result):
     shown: Tensor  # (S,) int64, units with pictures
     images: Tensor  # (S, n, C, H, W) uint8, in which they peak highest
     masks: Tensor  # (S, n, H, W) bool, where they fire
-    peaks: Tensor  # (M, 3, 64, 64) uint8, images in which units peak highest, each once
+    peaks: Tensor  # (M, C, h, w) uint8, images in which units peak highest, each once, at most 64 pixels wide and high
     peak: Tensor  # (U,) int64, index into peaks
     since: Tensor  # (U,) int64, look since which the unit has detected its concept, -1: no detector
     history: Tensor  # (E, Y, K) int64, detectors at each look, this one last
@@ -98,7 +98,7 @@ class DissectionResult(Result):
     def tables(self) -> dict[str, tuple[list[str], list[list[Cell]]]]:
         units, layer, number = self.units, *self._places()
         best, iou, since = units.best.tolist(), units.best_iou.tolist(), self.since.tolist()
-        peaks, peak = self.peaks.unbind(), self.peak.tolist()
+        peaks, peak = thumbnails(self.peaks).unbind(), self.peak.tolist()
         rows: list[list[Cell]] = [
             [self.layers[layer[u]], number[u], self.concepts[best[u]], self.categories[int(self.category[best[u]])],
              iou[u], "yes" if since[u] >= 0 else "no", str(since[u]) if since[u] >= 0 else "",
@@ -227,7 +227,7 @@ class DissectionPlugin(Plugin):
         shown = torch.cat([units + start for (units, *_), start in zip(sheets, starts, strict=True)])
         units = Dissection.together(each)
         numbers, peak = torch.cat([tops[layer.name].images[:, 0] for layer in layers]).unique(return_inverse=True)
-        peaks = torch.cat([thumbnails(data.image(number)[None]) for number in numbers.tolist()])
+        peaks = torch.cat([small(data.image(number)[None]) for number in numbers.tolist()])
         counts = torch.tensor([[every for every, _ in one.by_category().values()] for one in each])
         return DissectionResult(
             layers=tuple(self.layers), sizes=tuple(sizes), **{name: getattr(units, name) for name in COUNTED},

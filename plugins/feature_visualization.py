@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from interp.draw import enlarge, grid, note, rgb
+from interp.draw import enlarge, grid, note, rgb, stepped
 from interp.errors import UserError, unknown
 from interp.featurevis import CANVASES, COLOURS, activation_grid, colours, mosaic, objectives, render, start
 from interp.featurevis.objective import Objective
@@ -27,7 +27,7 @@ class FeatureVisualizationResult(Result):
     images: Tensor  # (B, C, H, W) float32 in [0, 1], the probe
     layers: tuple[str, ...]  # N names, one a picture
     channels: Tensor  # (N,) int64
-    drawn: Tensor  # (N, C, H', W') in [0, 1]
+    drawn: Tensor  # (N, C, H', W') in [0, 1], whole 255ths
     values: Tensor  # (N,) the objective on the picture
     start: Tensor  # (N,) the objective on the grey noise that it began from
     of_images: Tensor  # (N, B) the objective on the probe images
@@ -128,7 +128,7 @@ class FeatureVisualizationPlugin(Plugin):
         gridded = torch.linspace(0, len(probe) - 1, min(self.activation_grid, len(probe))).round().long().tolist()
         names = tuple(layer.name for layer, own in zip(found, chosen, strict=True) for _ in own)
         return FeatureVisualizationResult(
-            probe.images, names, torch.tensor([channel for own in chosen for channel in own]), drawn.images,
+            probe.images, names, torch.tensor([channel for own in chosen for channel in own]), stepped(drawn.images),
             drawn.values, drawn.start, torch.cat(of_images), self.shown,
             f"What excites each {self.objective}, by {self.steps} steps from grey noise.",
             self._grids(net, probe, found[-1].name, gridded), tuple(gridded),

@@ -35,11 +35,17 @@ def html_table(columns: Sequence[str], rows: Sequence[Sequence[object]], caption
     return page.encode(errors="replace").decode()  # file names that are not UTF-8 come as lone surrogates
 
 
+def small(images: Tensor) -> Tensor:
+    """Images (B, C, H, W) in [0, 1] as bytes (B, C, h, w), no larger than a cell: what `thumbnails` needs to keep."""
+    if max(images.shape[2:]) > SIDE:
+        images = interpolate(images.float(), size=(SIDE, SIDE), mode="bilinear", antialias=True)
+    return (images.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
 def thumbnails(images: Tensor, light: Tensor | None = None) -> Tensor:
-    """Images (B, C, H, W) in [0, 1] as pictures uint8 (B, 3, 64, 64), dark where `light` (B, h, w) in [0, 1] is 0."""
-    small = images.shape[2] <= SIDE and images.shape[3] <= SIDE
-    options = {"mode": "nearest-exact"} if small else {"mode": "bilinear", "antialias": True}
-    shown = interpolate(rgb(images).float(), size=(SIDE, SIDE), **options)
+    """Images (B, C, H, W) in [0, 1] or bytes as pictures uint8 (B, 3, 64, 64), dark where `light` (B, h, w) is 0."""
+    kept = images if images.dtype == torch.uint8 else small(images)
+    shown = interpolate(rgb(kept.float() / 255), size=(SIDE, SIDE), mode="nearest-exact")
     if light is not None:
         shown = shown * (0.15 + 0.85 * interpolate(light[:, None].float(), size=(SIDE, SIDE), mode="nearest-exact"))
     return (shown.clamp(0, 1) * 255).round().to(torch.uint8)

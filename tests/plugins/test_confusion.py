@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 from torch import nn
 
@@ -141,10 +141,8 @@ def test_sparse_counts_give_what_the_matrix_gives(most):
 def test_results_of_an_earlier_version_are_read_and_followed(tmp_path):
     result = ConfusionPlugin(name="c").look(*planted(*random(300, 40), 40))
     result.save(tmp_path)
-    tensors = load_file(tmp_path / "result.safetensors")
-    tensors["counts"] = result.counts
-    del tensors["cells"]
-    save_file(tensors, tmp_path / "result.safetensors")
+    tensors = {name: value for name, value in vars(result).items() if torch.is_tensor(value) and name != "cells"}
+    save_file(tensors | {"counts": result.counts}, tmp_path / "result.safetensors")
     old = ConfusionResult.load(tmp_path)
     assert identical(vars(old), vars(result)) and old.scalars() == result.scalars()
     assert result.following(old).looks == (0, 1)

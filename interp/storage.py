@@ -1,0 +1,68 @@
+"""Tensors in fewer bytes for the disk, to the last bit: whole numbers, tables of mostly zeros, images of 8 bits."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LARGEST = 2**24  # entries of what is kept sparse: a file that lies about its shape takes no more memory than that
+PLACES = ".places"  # what the name of the places of a sparse tensor's entries ends with
+
+
+def pack(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors by name as they are stored, and the form of those that are not stored as they are.
+
+    int64 as the smallest whole numbers that hold them ("whole") and, where seven of eight are 0, only the others with
+    their places (the shape); float32 that are all whole 255ths, as images of 8 bits are, as bytes ("255ths").
+    """
+    stored, forms = dict[str, Tensor](), dict[str, Any]()
+    for name, tensor in tensors.items():
+        stored[name] = tensor
+        if tensor.dtype == torch.int64:
+            flat = tensor.flatten()
+            places = flat.nonzero()[:, 0]
+            if 8 * len(places) < len(flat) <= LARGEST:
+                stored |= {name: _narrow(flat[places]), name + PLACES: _narrow(places)}
+                forms[name] = list(tensor.shape)
+            else:
+                stored[name], forms[name] = _narrow(tensor), "whole"
+        elif tensor.dtype == torch.float32 and (steps := _in_255ths(tensor)) is not None:
+            stored[name], forms[name] = steps, "255ths"
+    return stored, forms
+
+
+def unpack(stored: Mapping[str, Tensor], forms: Mapping[str, Any]) -> dict[str, Tensor]:
+    """What `pack` was given. Raises ValueError, KeyError, TypeError or RuntimeError where the forms do not fit."""
+    tensors = dict(stored)
+    for name, form in forms.items():
+        if form in ("whole", "255ths"):
+            tensors[name] = tensors[name].long() if form == "whole" else tensors[name].float() / 255
+        else:
+            tensors[name] = _dense(tensors[name].long(), tensors.pop(name + PLACES).long(), form)
+    return tensors
+
+
+def _narrow(whole: Tensor) -> Tensor:
+    """int64 as the smallest type that holds all of them."""
+    low, high = (int(whole.min()), int(whole.max())) if whole.numel() else (0, 0)
+    for kind in (torch.uint8, torch.int16, torch.int32):
+        if torch.iinfo(kind).min <= low and high <= torch.iinfo(kind).max:
+            return whole.to(kind)
+    return whole
+
+
+def _in_255ths(values: Tensor) -> Tensor | None:
+    """Bytes that give back the same bits as float32 over 255, None where there are none."""
+    first = values.flatten()[:256]
+    if not torch.equal((first * 255).round() / 255, first):  # most are no images: look no further
+        return None
+    steps = (values * 255).round().clamp(0, 255).to(torch.uint8)
+    return steps if torch.equal((steps.float() / 255).view(torch.int32), values.view(torch.int32)) else None
+
+
+def _dense(entries: Tensor, places: Tensor, shape: list[int]) -> Tensor:
+    if (count := math.prod(shape)) > LARGEST:
+        raise ValueError(f"a sparse tensor of shape {shape} has more than {LARGEST:,} entries")
+    return entries.new_zeros(count).scatter(0, places, entries).view(shape)
