@@ -1,5 +1,6 @@
 """Where the network puts the images of the validation set, epoch by epoch."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from interp.projection import METHODS, embed, measures, movement, project, reduc
 from interp.result import Result, longer_film
 from plugins.base import Plugin
 
+PIXELS = 2**22  # of all thumbnails together: of up to 4,096 images they are 32 pixels wide
 KINDS = {"tsne": "t-SNE", "pca": "Principal components", "umap": "UMAP"}
 
 
@@ -124,7 +126,8 @@ class ProjectionPlugin(Plugin):
 
     def analyze(self, net: nn.Module, probe: Probe) -> ProjectionResult:
         some, of = probe.some(self.images), len(probe if probe.dataset is None else probe.dataset)
-        found = embed(net, some.batches(self.batch_size), self.layer)
+        side = min(32, max(8, math.isqrt(PIXELS // min(self.images, of))))
+        found = embed(net, some.batches(self.batch_size), self.layer, side)
         vectors, kept = reduce(found.vectors, self.dimensions, self.seed)
         layout = project(vectors, self.method, iterations=self.iterations, seed=self.seed)
         return ProjectionResult(

@@ -20,6 +20,7 @@ from interp.draw.scatter_widget import scatter_widget
 from interp.errors import UserError
 from interp.projection import embed, measures, movement, project, reduce, turned
 from interp.result import FRAMES
+from plugins import projection as plugin
 from plugins.projection import ProjectionPlugin
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -164,6 +165,15 @@ def test_a_chosen_part_of_the_validation_set_is_balanced_and_stated(digits, net)
     probe = replace(digits.probe, dataset=None, labels=torch.full_like(digits.probe.labels, -1))
     unknown = ProjectionPlugin(name="p", method="pca").look(net, probe)
     assert len(unknown.labels) == len(probe) and not unknown.wrong.any() and unknown.pictures()
+
+
+def test_thumbnails_of_many_images_are_smaller(digits, net, monkeypatch):
+    sizes = {}
+    for pixels in (2**22, 50 * 12**2, 9):
+        monkeypatch.setattr(plugin, "PIXELS", pixels)
+        result = ProjectionPlugin(name="p", method="pca", images=50).look(net, digits.probe)
+        sizes[pixels] = result.thumbnails.shape
+    assert list(sizes.values()) == [(50, 1, 16, 16), (50, 1, 12, 12), (50, 1, 8, 8)]
 
 
 def test_the_film_grows_and_keeps_its_first_layout(digits, net):
