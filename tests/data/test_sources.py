@@ -9,7 +9,7 @@ from torchvision.datasets import CIFAR10, MNIST
 from torchvision.transforms import v2
 
 from interp.errors import UserError
-from interp.lit.data import ImageData
+from interp.lit.data import ImageData, Splits, TensorImages
 from interp.lit.data.digits import digits
 from interp.lit.data.folder import image_folder
 from interp.lit.data.images import stratified
@@ -45,6 +45,11 @@ def test_data_module_knows_what_a_network_needs():
     images = data.splits.train.images.float() / 255
     assert mean[0] == pytest.approx(float(images.mean()), abs=0.01)
     assert std[0] == pytest.approx(float(images.std()), abs=0.01)
+    part = TensorImages(torch.arange(96).view(2, 3, 4, 4).byte(), torch.arange(2))
+    few = ImageData(lambda: Splits(part, part, part, ("a", "b")))
+    whole = torch.stack([few.splits.train[index][0] for index in range(2)]).double()
+    assert few.normalization[0] == pytest.approx(whole.mean(dim=(0, 2, 3)).tolist(), rel=1e-12)
+    assert few.normalization[1] == pytest.approx(whole.std(dim=(0, 2, 3)).tolist(), rel=1e-9)
     image, target = data.splits.val[0]
     assert image.dtype == torch.float32 and image.min() >= 0 and image.max() <= 1 and isinstance(target, int)
 
