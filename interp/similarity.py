@@ -63,7 +63,7 @@ def centred_gram(features: Tensor) -> Tensor:
 
 
 def linear_cka(first: Tensor, second: Tensor) -> Tensor:
-    """Linear CKA (L, M) in [0, 1] of centred Gram matrices (L, N, N) and (M, N, N) of norm 1, or 0.
+    """Linear CKA (L, M) in [0, 1] of centred Gram matrices (L, N, N) and (M, N, N) of norm 1, or 0; packed or whole.
 
     1: the same up to rotation and scale; 0: unrelated, or one is the same for all images. With fewer images than
     features it is biased upwards.
@@ -72,9 +72,10 @@ def linear_cka(first: Tensor, second: Tensor) -> Tensor:
 
 
 def packed(gram: Tensor) -> Tensor:
-    """A symmetric matrix (N, N) as (N (N + 1) / 2,) float32 whose inner products are those of the matrices."""
-    scaled = gram * (2**0.5 - (2**0.5 - 1) * torch.eye(len(gram), dtype=gram.dtype))
-    return scaled[tuple(torch.triu_indices(*gram.shape))].float()
+    """A symmetric matrix (N, N) as (N (N + 1) / 2,) whose inner products are those of the matrices."""
+    rows, columns = torch.triu_indices(*gram.shape)
+    entries = gram[rows, columns]
+    return torch.where(rows == columns, entries, 2**0.5 * entries)
 
 
 def cka(first: Tensor, second: Tensor) -> float:
@@ -112,23 +113,28 @@ def similarity(net: nn.Module, images: Iterable[Tensor], layers: Sequence[Layer]
         outputs = capture(net, batch, [layer.name for layer in layers], len(batch))
         for parts, layer in zip(seen, layers, strict=True):
             parts.append(coarse(layer.layout.grid(outputs[layer.name])).cpu())
-    features = handed_in(*seen)
+    features = list(handed_in(*seen))
+    seen.clear()
     for part, layer in zip(features, layers, strict=True):
         finite(part, f"the activations of {layer.name}")
-    return of_few(features) if len(features[0]) <= 2 * COMPONENTS else of_many(features)
+    if len(features[0]) <= 2 * COMPONENTS:
+        return of_few(features)
+    return of_many(features.pop(0) for _ in layers)  # each is let go when its centred copy is made
 
 
 def of_few(features: Sequence[Tensor]) -> Similarity:
-    """Of features (N, ...) of so few images that Gram matrices are no larger than what `of_many` keeps: exact."""
-    grams = torch.stack([centred_gram(part) for part in features])
-    kept = torch.stack([packed(gram) for gram in grams])
-    return Similarity(grams.shape[1], linear_cka(grams, grams), kept, torch.zeros(0), (), 0.0)
+    """Of each layer's features (N, ...), of so few images that Gram matrices are no larger than what `of_many` keeps.
+
+    Exact.
+    """
+    grams = torch.stack([packed(centred_gram(part)) for part in features])
+    return Similarity(len(features[0]), linear_cka(grams, grams), grams.float(), torch.zeros(0), (), 0.0)
 
 
-def of_many(features: Sequence[Tensor]) -> Similarity:
-    """Of features (N, ...): `alike` is exact; what is kept is where no layer has more than 1,024 features.
+def of_many(features: Iterable[Tensor]) -> Similarity:
+    """Of each layer's features (N, ...): `alike` is exact, and what is kept of layers of up to 1,024 features.
 
-    Of larger layers 1,024 directions are kept, nearly those of the largest principal components (Halko et al. 2011,
+    Of larger ones 1,024 directions are kept, nearly those of the largest principal components (Halko et al. 2011,
     Finding structure with randomness).
     """
     flat = [centred(part, torch.float32) for part in features]
@@ -158,7 +164,7 @@ def _components(flat: Tensor) -> Tensor:
     from sklearn.utils.extmath import randomized_range_finder
 
     if flat.shape[1] <= COMPONENTS or not flat.any():
-        return flat[:, :COMPONENTS]
+        return flat if flat.any() else flat[:, :1]
     directions = randomized_range_finder(
         flat.numpy().T, size=COMPONENTS, n_iter=2, power_iteration_normalizer="LU", random_state=0
     )

@@ -38,7 +38,7 @@ class SimilarityResult(Result):
         alike = linear_cka(grams, grams)
         kinship = values["kinship"].masked_fill(alike.diagonal()[: len(values["kinship"])] == 0, -1)
         return values | {
-            "count": grams.shape[1], "alike": alike, "grams": torch.stack([packed(gram) for gram in grams]),
+            "count": grams.shape[1], "alike": alike, "grams": torch.stack([packed(gram).float() for gram in grams]),
             "components": torch.zeros(0), "widths": (), "error": 0.0, "kinship": kinship,
         }  # fmt: skip
 
@@ -94,12 +94,11 @@ class SimilarityResult(Result):
 
     def _kept(self) -> str:
         """How exact comparisons with other looks and networks are, where they are not."""
-        if not self.error:
+        if not self.error and self.widths != (COMPONENTS,):
             return ""
-        return (
-            f" That is of each layer's {COMPONENTS:,} largest principal components, which changes the CKA of "
-            f"neighbouring layers here by up to {self.error:.1g}."
-        )
+        text = f" That is of each layer's {COMPONENTS:,} largest principal components"
+        more = f", which changes the CKA of neighbouring layers here by up to {self.error:.1g}" if self.error else ""
+        return f"{text}{more}."
 
     @classmethod
     def compared(cls, results: dict[str, Self]) -> dict[str, tuple[Tensor, str]]:
