@@ -37,16 +37,19 @@ def _apart(epochs: Sequence[int], stride: int) -> list[int]:
     return kept
 
 
-def thin(folder: Path, plugin: str, most: int, drawn: Collection[str] = (), *, training: bool = False) -> None:
-    """Remove looks of `plugin` from its `folder`, results/<plugin>, so that `most` stay, spread `evenly`.
+def thin(
+    folder: Path, plugin: str, most: int, last: int, drawn: Collection[str] = (), *, training: bool = False
+) -> None:
+    """Remove looks of `plugin` from its `folder`, results/<plugin>, so that `most` up to the epoch `last` stay.
 
-    While `training` goes on the look before the last stays beside them: a run that is resumed from the checkpoint
-    before the last look follows it. `drawn` names the files of the plugin's pictures and widgets. What is not known as
-    a look of this plugin, or holds any other file, is not touched. Raises OSError.
+    They are spread `evenly`. While `training` goes on the look before the last stays beside them: a run that is resumed
+    from the checkpoint before the last look follows it. `drawn` names the files of the plugin's pictures and widgets.
+    What is not known as a look of this plugin, or holds any other file, is not touched. Raises OSError.
     """
     for leftover in folder.glob(f".epoch=*.{GONE}"):  # of a process that was killed here
         shutil.rmtree(leftover)
-    looks = {epoch: path for path in folder.glob("epoch=*") if (epoch := _epoch(path, plugin)) is not None}
+    numbered = {path: _epoch(path, plugin) for path in folder.glob("epoch=*")}
+    looks = {epoch: path for path, epoch in numbered.items() if epoch is not None and epoch <= last}
     kept = {*evenly(sorted(looks), most), *(sorted(looks)[-2:] if training else ())}
     for epoch in looks.keys() - kept:
         if _holds_nothing_else(looks[epoch], drawn):

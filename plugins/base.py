@@ -70,6 +70,7 @@ class Plugin(Callback):
             )
         self._pending: Future | None = None
         self._drawn: set[str] = set()  # names of the files of its pictures and widgets
+        self._last_epoch: int | None = None  # of a look that was kept
         self._last: Result | None = None
         self._epoch_began = time.perf_counter()
         self._disabled = False
@@ -147,7 +148,7 @@ class Plugin(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.summarize()
-        if self.keep_looks is not None and trainer.is_global_zero:
+        if self.keep_looks is not None and self._last_epoch is not None:
             self.finish_drawing()
             self._thin(self._looks_of(trainer))
 
@@ -184,6 +185,7 @@ class Plugin(Callback):
             history, step = self._looks_of(trainer), max(0, trainer.global_step - 1)
             result = self.continued(result, history, epoch)
             self.keep(result, history / f"epoch={epoch:04d}", trainer.loggers, epoch=epoch, step=step)
+            self._last_epoch = epoch
             self._thin(history, training=True)
         except Disturbed:  # training itself would no longer be what it was
             raise
@@ -224,8 +226,8 @@ class Plugin(Callback):
     def _thin(self, history: Path, training: bool = False) -> None:
         """Leave `keep_looks` of the looks in the folder `history`; what goes wrong is reported."""
         try:
-            if self.keep_looks is not None:
-                thin(history, self.name, self.keep_looks, self._drawn, training=training)
+            if self.keep_looks is not None and self._last_epoch is not None:
+                thin(history, self.name, self.keep_looks, self._last_epoch, self._drawn, training=training)
         except OSError as error:
             log.warning("plugin %s: old looks in %s could not be removed: %s", self.name, history, error)
 
