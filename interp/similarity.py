@@ -21,7 +21,7 @@ from interp.share import handed_in
 
 SIDE = 8  # positions across and down that a layer's grid is averaged to, at most
 COMPONENTS = 1024  # numbers that are kept of an image and layer, at most
-BLOCK = 2**20  # entries of a Gram matrix at once
+BLOCK = 2**21  # entries of a Gram matrix at once
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ def centred(features: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     What differs between images by no more than rounding counts as the same for all: it becomes 0.
     """
     flat, rounding = features.flatten(1), 8 * torch.finfo(features.dtype).eps
-    found = torch.empty(flat.shape, dtype=dtype)
-    for target, part in zip(found.split(256, dim=1), flat.split(256, dim=1), strict=True):
+    differences = torch.empty(flat.shape, dtype=dtype)
+    for target, part in zip(differences.split(256, dim=1), flat.split(256, dim=1), strict=True):
         wide = part.double()
         apart = wide - wide.mean(dim=0)
         same = apart.abs().amax(dim=0) <= rounding * wide.abs().amax(dim=0)
         target.copy_(apart.masked_fill(same, 0.0))
-    largest = found.abs().amax()
-    return found.div_(largest) if largest > 0 else found
+    largest = differences.abs().amax()
+    return differences.div_(largest) if largest > 0 else differences
 
 
 def centred_gram(features: Tensor) -> Tensor:

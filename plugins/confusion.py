@@ -109,7 +109,7 @@ class ConfusionResult(Result):
     def compared(cls, results: dict[str, Self]) -> dict[str, tuple[Tensor, str]]:
         (base, first), *others = results.items()
         fitting = {name: other for name, other in others if other.class_names == first.class_names}
-        shares = {name: row_shares(blocks(own.sparse, WHOLE)) for name, own in {base: first, **fitting}.items()}
+        shares = {name: row_shares(blocks(result.sparse, WHOLE)) for name, result in {base: first, **fitting}.items()}
         moved = {name: (shares[name] - shares[base]).float() for name in fitting}
         if not moved:
             return {}
@@ -137,11 +137,11 @@ class ConfusionResult(Result):
         return [[names[i], names[j], count, share] for (i, j), count, share in numbers]
 
     def tables(self) -> dict[str, tuple[list[str], list[list[Cell]]]]:
-        found = per_class(self.sparse)
-        worst_first = found.f1.nan_to_num(2).argsort(stable=True).tolist()
-        measures = torch.stack([found.precision, found.recall, found.f1], dim=1).tolist()
-        support = found.support.long().tolist()
-        rows: list[list[Cell]] = [[self.class_names[j], *measures[j], support[j]] for j in worst_first]
+        measures = per_class(self.sparse)
+        worst_first = measures.f1.nan_to_num(2).argsort(stable=True).tolist()
+        numbers = torch.stack([measures.precision, measures.recall, measures.f1], dim=1).tolist()
+        support = measures.support.long().tolist()
+        rows: list[list[Cell]] = [[self.class_names[j], *numbers[j], support[j]] for j in worst_first]
         most_confident = thumbnails(self.examples[:, 0]) if len(self.pairs) else ()
         pairs = [[*row, picture] for row, picture in zip(self._rows(), most_confident, strict=True)]
         return {

@@ -139,5 +139,5 @@ class SimilarityPlugin(Plugin):
         named = [Layer.named(net, sample, name) for name in self.layers]
         chosen = named or spread_layers(net, sample, count=8)
         images = (batch for batch, _ in probe.some(self.images).batches(self.batch_size))
-        found = similarity(net, images, chosen)
-        return SimilarityResult(tuple(layer.name for layer in chosen), **vars(found), kinship=torch.zeros(0))
+        names = tuple(layer.name for layer in chosen)
+        return SimilarityResult(names, **vars(similarity(net, images, chosen)), kinship=torch.zeros(0))
