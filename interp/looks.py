@@ -8,6 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from interp.files import MOST, regular
+
 RESULT = frozenset({"result.json", "result.safetensors"})
 GONE = "removed"  # what the name of a folder ends with while it is being removed
 
@@ -69,11 +71,9 @@ def _epoch(path: Path, plugin: str) -> int | None:
 
 def _about(look: Path) -> dict[str, Any]:
     path = look / "result.json"
-    if path.is_symlink() or not path.is_file():
-        return {}
     try:
-        about = json.loads(path.read_text())
-    except (ValueError, RecursionError):
+        about = {} if path.is_symlink() else json.loads(regular(path, MOST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
     return about if isinstance(about, dict) else {}
 
