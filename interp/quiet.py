@@ -3,7 +3,6 @@
 Not undone: warning filters (imports extend them for good), lists among attributes, changes to classes, what others own.
 """
 
-import random
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,11 +13,13 @@ from operator import attrgetter, is_
 from textwrap import shorten
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, backends, get_default_device, nn, set_default_device
+from torch import Tensor, backends, nn
+
+from interp.switches import streams, switches
 
 _Report = Callable[[list[str]], None]
+_Pass = Callable[[], object]  # a forward pass
 _Found = dict[str, list[str]]  # what was left, and where: {"gradient left on @": ["fc.weight", "fc.bias"]}
 _CALLED = (lambda switch: switch[0](), lambda switch, value: switch[1](value))  # how a row is read and written
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.int64}  # compared bit by bit
@@ -29,16 +30,26 @@ class Disturbed(RuntimeError):
 
 
 @contextmanager
-def quiet(net: nn.Module, *, seed: int = 0, report: _Report | None = None, backup: bool = True) -> Iterator[nn.Module]:
+def quiet(
+    net: nn.Module, *, seed: int = 0, report: _Report | None = None, backup: bool = True, plain: _Pass | None = None
+) -> Iterator[nn.Module]:
     """Yield `net` in eval mode, not compiled, without autocast, gradients possible, random numbers from `seed`.
 
-    Afterwards all is as before: gradients, which are set aside meanwhile, and with `backup` weights and buffers too.
-    `report` gets what the block left changed, else one warning tells. Raises Disturbed if something is not restored.
+    Reentrant checkpoints, through which most gradients do not pass, are not made. Afterwards all is as before:
+    gradients, which are set aside meanwhile, and with `backup` weights and buffers too. `report` gets what the block
+    left changed, else one warning tells; nothing is told of what `plain`, one forward pass, changes by itself: counters
+    and caches of the network. Raises Disturbed if something is not restored.
     """
-    found: _Found = {}
-    failed: list[Exception] = []
+    found, failed = _Found(), list[Exception]()
     with ExitStack() as stack:
-        stack.callback(_tell, found, failed, report)
+        stack.callback(_tell, found, failed, report, partial(_by_itself, net, plain) if plain else dict)
+        stack.enter_context(_undone(net, seed, backup, found, failed))
+        yield net
+
+
+@contextmanager
+def _undone(net: nn.Module, seed: int, backup: bool, found: _Found, failed: list[Exception]) -> Iterator[None]:
+    with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))  # Lightning validates in it, and enable_grad does not end it
         if "torch._dynamo" in sys.modules:  # else nothing is compiled, and importing it takes seconds
             stack.enter_context(torch.compiler.set_stance("force_eager"))
@@ -46,13 +57,24 @@ def quiet(net: nn.Module, *, seed: int = 0, report: _Report | None = None, backu
             for _ in range(2):  # the second goes on where Ctrl-C ended the first
                 stack.callback(kept.undo, found, failed)
             kept.enter()
-        yield net
+        yield
 
 
-def _tell(found: _Found, failed: list[Exception], report: _Report | None) -> None:
+def _by_itself(net: nn.Module, plain: _Pass) -> _Found:
+    """What a `plain` forward pass leaves changed."""
+    found, failed = _Found(), list[Exception]()
+    with _undone(net, 0, True, found, failed), torch.no_grad(), suppress(Exception):  # if it cannot run: nothing
+        plain()
+    _tell({}, failed, None, dict)
+    return found
+
+
+def _tell(found: _Found, failed: list[Exception], report: _Report | None, by_itself: Callable[[], _Found]) -> None:
     if failed:
         raise Disturbed(f"not restored: {'; '.join(map(repr, failed))}") from failed[0]
-    changes = [what.replace("@", shorten(", ".join(at[::-1]), 99)) for what, at in reversed(found.items())]
+    usual = by_itself() if found else {}
+    left = {what: [name for name in at if name not in usual.get(what, ())] for what, at in reversed(found.items())}
+    changes = [what.replace("@", shorten(", ".join(at[::-1]), 99)) for what, at in left.items() if at]
     if changes and report:
         report(changes)
     elif changes:
@@ -121,7 +143,7 @@ def _changes(left: str, inside: Any, now: Any) -> list[str]:
 
 
 def _everything(net: nn.Module, seed: int, backup: bool) -> Iterator[_Kept]:
-    yield from (_Kept("", {"": switch}, *_CALLED, switch[2]) for switch in _streams(seed))
+    yield from (_Kept("", {"": switch}, *_CALLED, switch[2]) for switch in streams(seed))
     units = ("cudnn.conv", "cudnn.rnn", "cuda.matmul", "mkldnn.conv", "mkldnn.rnn", "mkldnn.matmul", "cudnn", "mkldnn")
     precisions = {unit: attrgetter(unit)(backends) for unit in units} | {"all": backends}
     yield _Kept("", precisions, *_attribute("fp32_precision"))  # undone after the flags, which rewrite them
@@ -130,7 +152,7 @@ def _everything(net: nn.Module, seed: int, backup: bool) -> Iterator[_Kept]:
     devices = {f"{device} autocast": device for device in ("cpu", "cuda", "mps", "xpu")}
     yield _Kept("@ set to {0}", devices, torch.is_autocast_enabled, torch.set_autocast_enabled, False)
     yield _Kept("@ dtype set to {0}", devices, torch.get_autocast_dtype, torch.set_autocast_dtype)
-    yield from (_Kept("@ set to {0}", {name: switch}, *_CALLED, switch[2]) for name, *switch in _switches())
+    yield from (_Kept("@ set to {0}", {name: switch}, *_CALLED, switch[2]) for name, *switch in switches())
     modules = {path or "the network": module for path, module in net.named_modules()}
     hooks = {key: value for key, value in vars(nn.modules.module).items() if key.startswith("_global")}
     tables = {"every module": hooks} | {name: vars(module) for name, module in modules.items()}
@@ -145,29 +167,6 @@ def _everything(net: nn.Module, seed: int, backup: bool) -> Iterator[_Kept]:
 
 def _attribute(name: str) -> tuple[Callable[[Any], Any], Callable[[Any, Any], None]]:
     return attrgetter(name), lambda owner, value: setattr(owner, name, value)
-
-
-def _streams(seed: int) -> Iterator[tuple]:
-    yield random.getstate, random.setstate, random.Random(seed).getstate()
-    yield partial(np.random.get_state, False), np.random.set_state, np.random.RandomState(seed % 2**32).get_state(False)
-    mps = [torch.mps._get_default_mps_generator()] if backends.mps.is_available() else []
-    for stream in (torch.default_generator, *torch.cuda.default_generators, *mps):  # none of a CUDA not yet in use
-        yield stream.get_state, stream.set_state, torch.Generator(stream.device).manual_seed(seed).get_state()
-
-
-def _switches() -> Iterator[tuple]:
-    """(name, read, write, value within the block or ... for as before) of what torch keeps for everybody."""
-    yield "autocast cache", torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled, False  # it may be stale
-    enter, leave = torch.autocast_increment_nesting, torch.autocast_decrement_nesting
-    yield "autocast nesting", lambda: enter() and leave(), lambda depth: [leave() for _ in range(enter() - depth)], ...
-    yield "float32 matmul precision", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, ...
-    yield "default dtype", torch.get_default_dtype, torch.set_default_dtype, ...
-    device, set_device = lambda: str(get_default_device()), lambda d: set_default_device(None if d == "cpu" else d)
-    yield "default device", device, set_device, ...
-    yield "thread count", torch.get_num_threads, torch.set_num_threads, ...
-    yield "gradient mode", torch.is_grad_enabled, torch.set_grad_enabled, True
-    yield "deterministic mode", torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode, ...
-    yield "anomaly mode", torch.is_anomaly_enabled, torch.set_anomaly_enabled, ...
 
 
 def _contents(table: dict[str, Any]) -> dict[tuple, Any]:

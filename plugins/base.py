@@ -110,7 +110,7 @@ class Plugin(Callback):
         advice = f": give plugin.{self.name}.timeout more, or null for no limit"
         with (
             share.buffers_of_first(net),
-            quiet(net, seed=self.seed, report=self._warn_of_changes),
+            quiet(net, seed=self.seed, report=self._warn_of_changes, plain=lambda: net(probe.images[:1].to(device))),
             time_limit(self.timeout, advice),
         ):
             result = self.analyze(net, probe.agreed().to(device))

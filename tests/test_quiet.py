@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from interp.quiet import Disturbed, quiet
 from tests.conftest import identical
+from tests.networks import make, probe
 
 
 class Net(nn.Module):
@@ -728,3 +729,40 @@ def test_cuda_streams_and_weights() -> None:
     assert torch.equal(net.conv.weight, before)
     with quiet(net):
         assert torch.equal(torch.rand(3, device="cuda"), first)
+
+
+@pytest.mark.parametrize("kind", ["remembering", "old weight norm", "old spectral norm"])
+def test_what_a_plain_pass_changes_is_undone_and_not_the_studys(kind: str) -> None:
+    net, images, told = make(kind), probe().images, []
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    tables = [dict(vars(module)) for module in net.modules()]
+    with quiet(net, report=told.extend, plain=lambda: net(images[:1])):
+        net(images)
+    assert not told and identical(before, dict(net.state_dict()))
+    assert all(vars(module).keys() == table.keys() for module, table in zip(net.modules(), tables, strict=True))
+    with quiet(net, report=told.extend, plain=lambda: net(images[:1])):
+        net(images)
+        net.std.add_(1)
+        net.body.late = 3
+    assert told == ["attribute 'late' left on body", "buffer std changed in place"]
+    told.clear()
+    with quiet(net, report=told.extend):
+        net(images)
+    assert told
+
+
+def test_a_plain_pass_that_cannot_run_excuses_nothing() -> None:
+    net, told = Net(), []
+    with quiet(net, report=told.extend, plain=lambda: net(torch.rand(1, 7))):
+        net.scale = 2.0
+    assert told == ["attribute 'scale' left on the network"] and net.scale == 1.0
+
+
+def test_reentrant_checkpoints_let_gradients_pass_within_and_are_made_again_after() -> None:
+    net, images = make("reentrant checkpoints"), probe().images
+    with quiet(net):
+        leaf = images.clone().requires_grad_()
+        assert torch.autograd.grad(net(leaf).sum(), leaf)[0].any()
+    with pytest.raises(RuntimeError, match="use_reentrant"):
+        leaf = images.clone().requires_grad_()
+        torch.autograd.grad(net(leaf).sum(), leaf)
