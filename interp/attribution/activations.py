@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable
-from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from interp.layers import find_layer, trace
+from interp.replica import replica
 
 # Functions that bend: what a rule for gradients through activations must know about.
 NONLINEAR = frozenset(
@@ -89,7 +89,7 @@ def used_twice(net: nn.Module, images: Tensor) -> str:
 
 def hookable(net: nn.Module) -> nn.Module:
     """A copy of `net` whose activations write nothing in place: hooks on it cannot disturb the network itself."""
-    copy = deepcopy(net)
+    copy = replica(net)
     for module in copy.modules():
         if getattr(module, "inplace", False):
             module.inplace = False  # type: ignore[assignment]

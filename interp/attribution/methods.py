@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from interp.attribution.activations import hookable, unseen, used_twice
+from interp.attribution.saliency import mean_colour
 from interp.errors import UserError, unknown
 from interp.layers import choose_layer, find_layer
-
-RELU = frozenset(["relu"])
+from interp.parts import reason
+from interp.result import finite
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,16 @@ class Task:
 def attribute(net: nn.Module, method: str, task: Task) -> Tensor:
     """Attributions (B, C, H, W), or (B, 1, H, W) of Grad-CAM, of one of the `METHODS`; `net` in eval mode.
 
-    In logits per unit of brightness (gradients) or in logits (the others). Raises UserError for another name; ask
-    `why_not` first whether the method fits the network.
+    In logits per unit of brightness (gradients) or in logits (the others). Raises UserError for another name and
+    ValueError for NaN; ask `why_not` first whether the method fits the network.
     """
     if method not in METHODS:
         raise unknown("attribution method", method, METHODS)
     subject, task = hookable(net) if method in HOOKING else net, settled(net, method, task)
     with warnings.catch_warnings(), torch.enable_grad():
         warnings.filterwarnings("ignore", "Setting (forward, )?backward hooks")
-        return torch.cat([METHODS[method](subject, part).detach() for part in task.parts()])
+        maps = torch.cat([METHODS[method](subject, part).detach() for part in task.parts()])
+    return finite(maps, "its maps")
 
 
 def settled(net: nn.Module, method: str, task: Task) -> Task:
@@ -60,27 +62,68 @@ def settled(net: nn.Module, method: str, task: Task) -> Task:
 
 
 def why_not(net: nn.Module, method: str, images: Tensor, layer: str | None = None) -> str:
-    """Why the method would not mean what its name says on this network, '' where it fits. Looks at two images.
+    """Why the method would not mean what its name says on this network, '' where it fits. Looks at up to six images.
 
-    Raises UserError for a `layer` that does not exist or has no grid.
+    DeepLIFT's maps must add up (`falls_short`). Raises UserError for a `layer` that does not exist or has no grid.
     """
+    if (said := unfit(net, method, images, layer)) or method != "deep_lift":
+        return said
+    predicted = net(images[:6]).detach().argmax(dim=1)
+    blank = mean_colour(net, images)
+    task = Task(images[:6], predicted, images.new_zeros(1, 1, 1) if blank is None else blank)
+    tasks = (task, replace(task, targets=0 * predicted))
+    try:
+        return next(filter(None, (falls_short(net, method, t, attribute(net, method, t)) for t in tasks)), "")
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # captum's, or of a network that cannot be copied
+        return reason(error)
+
+
+def unfit(net: nn.Module, method: str, images: Tensor, layer: str | None = None) -> str:
+    """`why_not` as far as the network's layers tell, without a map. Looks at two images."""
     from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR
 
     one = images[:2]
     if method == "guided_backprop":
-        return unseen(net, one, (nn.ReLU,), RELU)
+        return unseen(net, one, (nn.ReLU,), frozenset(["relu"]))
     if method == "deep_lift":
         twice = used_twice(net, one)
         return f"layer {twice} runs more than once" if twice else unseen(net, one, tuple(SUPPORTED_NON_LINEAR))
     if method == "grad_cam":
         try:
-            kind = choose_layer(net, images[:2], layer, signed=True).layout.kind
+            kind = choose_layer(net, one, layer, signed=True).layout.kind
         except UserError:
             if layer:
                 raise
             return "no layer has a grid of positions"
         return "" if kind == "channels_first" else "its layers hold tokens, not channels of maps"
     return ""
+
+
+def falls_short(net: nn.Module, method: str, task: Task, found: Tensor) -> str:
+    """Why maps (B, C, H, W) are not what the method promises, '' where they add up to what they should or need not.
+
+    DeepLIFT's by rule: what it does not know (group and layer norm, products, functions of one's own) is lost. Those of
+    integrated gradients converge with the steps, except where the logit jumps.
+    """
+    if method not in COMPLETE or (error := completeness_error(net, task, found)) <= COMPLETE[method]:
+        return ""
+    steps = f" in {task.steps} steps" * (method == "integrated_gradients")
+    return f"its maps miss the difference of the logits that they should add up to by {error:.0%}{steps}"
+
+
+@torch.no_grad()
+def completeness_error(net: nn.Module, task: Task, found: Tensor) -> float:
+    """How far attributions (B, C, H, W) are from adding up to logit(image) - logit(blank), relative to that; median."""
+
+    def chosen(images: Tensor) -> Tensor:
+        parts = replace(task, images=images).parts()
+        return torch.cat([net(p.images).float().gather(1, p.targets[:, None])[:, 0] for p in parts])
+
+    sums, difference = found.float().flatten(1).sum(dim=1), chosen(task.images) - chosen(task.blanks)
+    rounding = 1e-4 * found.float().abs().flatten(1).sum(dim=1)  # where they cancel each other, that is what is left
+    return float(((sums - difference).abs() / difference.abs().maximum(rounding).clamp_min(1e-6)).median())
 
 
 def _gradient(net: nn.Module, task: Task) -> Tensor:
@@ -152,5 +195,6 @@ METHODS: dict[str, Callable[[nn.Module, Task], Tensor]] = {
     "deep_lift": _deep_lift,
     "occlusion": _occlusion,
 }
+COMPLETE = {"deep_lift": 0.1, "integrated_gradients": 0.5}  # adding up is what they promise; the miss that is too much
 HOOKING = ("guided_backprop", "deep_lift")  # leave traces on the network while they run
 SENSITIVITIES = ("gradient", "smoothgrad", "guided_backprop")  # what matters is the size; the others push up or down

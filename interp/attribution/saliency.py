@@ -33,6 +33,18 @@ def saliency(net: nn.Module, images: Tensor, targets: Tensor, blank: Tensor, bat
     return Saliency(gradient, baseline)
 
 
+def mean_colour(net: nn.Module, images: Tensor) -> Tensor | None:
+    """The colour (C, 1, 1) or (1, 1, 1) that `net` takes from `images` (B, C, H, W) in [0, 1], None where it has none.
+
+    That is its `mean`, as `interp.layers.Normalized` has one.
+    """
+    mean = getattr(net, "mean", None)
+    if not isinstance(mean, Tensor) or mean.numel() not in (1, images.shape[1]):
+        return None
+    mean = mean.detach().view(-1, 1, 1)
+    return mean if ((mean >= 0) & (mean <= 1)).all() else None
+
+
 def _gradient(net: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
     images = images.clone().requires_grad_()
     chosen = net(images).gather(1, targets[:, None]).sum()

@@ -4,15 +4,18 @@ A map here is (B, H, W): attributions summed over channels. For sensitivities it
 others its sign counts (`ranking`).
 """
 
-from collections.abc import Iterator
-from copy import deepcopy
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from interp.attribution.methods import SENSITIVITIES, Task, attribute, settled
+from interp.attribution.methods import COMPLETE, SENSITIVITIES, Task, attribute, completeness_error, settled
 from interp.attribution.saliency import spearman
+from interp.parts import attempt
+from interp.replica import replica
 
 STAGES = 4  # of the cascade that randomises the weights from the top
 CURVE = 8  # points of a deletion or insertion curve
@@ -25,23 +28,29 @@ LIMITS = {
     "deletion_gain": (-0.02, "no better than chance at finding the pixels whose loss lowers the answer"),
     "insertion_gain": (-0.02, "no better than chance at finding the pixels that are enough for the answer"),
     "change_under_noise": (1.0, "unstable: an invisible change of the image changes it by more than itself"),
-    "completeness_error": (0.1, "not adding up to the difference of the logits: more steps are needed"),
+    "completeness_error": (0.1, "not adding up to the difference of the logits, where more steps may help"),
 }
 
 
 def map_checks(
-    net: nn.Module, method: str, task: Task, chance: tuple[Tensor, Tensor], *, weights: bool = True
+    net: nn.Module,
+    method: str,
+    task: Task,
+    chance: tuple[Tensor, Tensor],
+    *,
+    weights: bool = True,
+    left_out: list[str] | None = None,
 ) -> dict[str, float]:
     """The checks of one method's maps that can be made, by name; `weights` asks for the dearest of them.
 
-    `chance` is what `areas` finds for a random order of the pixels.
+    `chance` is what `areas` finds for a random order of the pixels. `left_out` gets those that fail, with the reason.
 
     - `class_correlation`: Spearman of |map| for the target with that for another class
     - `weights_correlation`: the same with maps of the network with random weights, mean over a cascade
     - `deletion_gain`, `insertion_gain`: how much faster than in a random order of pixels the target's probability falls
       when the best are taken away, and rises when they come first; area between the curves, 0 is chance
     - `change_under_noise`: largest relative change of the map when the image changes by 0.02
-    - `completeness_error`, of integrated gradients: |sum - difference of logits| / |difference|
+    - `completeness_error`, of integrated gradients and DeepLIFT: |sum - difference of logits| / |difference|
 
     Draws random numbers from torch's global stream.
     """
@@ -49,14 +58,29 @@ def map_checks(
     found = attribute(net, method, task)
     maps = found.sum(dim=1)
     deleted, inserted = areas(net, task, ranking(method, maps))
-    return {
-        "class_correlation": class_correlation(net, method, task, maps),
-        **({"weights_correlation": weights_correlation(net, method, task, maps)} if weights else {}),
-        "deletion_gain": float((chance[0] - deleted).mean()),
-        "insertion_gain": float((inserted - chance[1]).mean()),
-        "change_under_noise": change_under_noise(net, method, task),
-        **({"completeness_error": completeness_error(net, task, found)} if method == "integrated_gradients" else {}),
+    checks: dict[str, Callable[[], float]] = {
+        "class_correlation": lambda: class_correlation(net, method, task, maps),
+        "weights_correlation": lambda: weights_correlation(net, method, task, maps),
+        "deletion_gain": lambda: float((chance[0] - deleted).mean()),
+        "insertion_gain": lambda: float((inserted - chance[1]).mean()),
+        "change_under_noise": lambda: change_under_noise(net, method, task),
+        "completeness_error": lambda: completeness_error(net, task, found),
     }
+    wanted = {"weights_correlation": weights, "completeness_error": method in COMPLETE}
+    made = {
+        name: attempt(
+            [] if left_out is None else left_out, f"{method}'s {name.replace('_', ' ')}", partial(_known, check)
+        )
+        for name, check in checks.items()
+        if wanted.get(name, True)
+    }
+    return {name: value for name, value in made.items() if value is not None}
+
+
+def _known(check: Callable[[], float]) -> float:
+    if not math.isfinite(value := check()):
+        raise ValueError(f"it is {value}")
+    return value
 
 
 def similarity(first: Tensor, second: Tensor) -> float:
@@ -66,8 +90,13 @@ def similarity(first: Tensor, second: Tensor) -> float:
 
 @torch.no_grad()
 def class_correlation(net: nn.Module, method: str, task: Task, maps: Tensor) -> float:
-    """Similarity of `maps` to those for another class, for each image the likeliest one that is not its target."""
+    """Similarity of `maps` to those for another class, for each image the likeliest one that is not its target.
+
+    Raises ValueError where there is one class.
+    """
     logits = torch.cat([net(part.images) for part in task.parts()]).float()
+    if logits.shape[1] < 2:
+        raise ValueError("there is no other class")
     other = logits.scatter(1, task.targets[:, None], -torch.inf).argmax(dim=1)
     return similarity(maps, attribute(net, method, replace(task, targets=other)).sum(dim=1))
 
@@ -81,9 +110,9 @@ def weights_correlation(net: nn.Module, method: str, task: Task, maps: Tensor) -
 def cascade(net: nn.Module, stages: int = STAGES) -> Iterator[nn.Module]:
     """Copies of `net` whose topmost 1/n, 2/n, ... n/n layers with weights are initialised anew, from the top down.
 
-    Draws from torch's global stream. Layers that cannot reset themselves have their weights shuffled.
+    Draws from torch's global stream. What a layer does not reset itself (its weights under weight norm) is shuffled.
     """
-    copy = deepcopy(net)
+    copy = replica(net)
     layers = [module for module in copy.modules() if any(True for _ in module.parameters(recurse=False))][::-1]
     for part in torch.arange(len(layers)).tensor_split(min(stages, len(layers))):
         for index in part.tolist():
@@ -93,10 +122,11 @@ def cascade(net: nn.Module, stages: int = STAGES) -> Iterator[nn.Module]:
 
 @torch.no_grad()
 def _randomise(layer: nn.Module) -> None:
+    weights = list(layer.parameters(recurse=False))
+    before = [weight.clone() for weight in weights]
     if callable(reset := getattr(layer, "reset_parameters", None)):
         reset()
-        return
-    for weight in layer.parameters(recurse=False):
+    for weight in [weight for weight, old in zip(weights, before, strict=True) if torch.equal(weight, old)]:
         order = torch.randperm(weight.numel()).to(weight.device)
         weight.copy_(weight.flatten()[order].view_as(weight))
 
@@ -143,17 +173,6 @@ def change_under_noise(net: nn.Module, method: str, task: Task) -> float:
 
     options = {"perturb_radius": 0.02, "n_perturb_samples": 3, "max_examples_per_batch": len(task.images)}
     return float(sensitivity_max(explain, task.images, target=task.targets, **options).mean())
-
-
-@torch.no_grad()
-def completeness_error(net: nn.Module, task: Task, found: Tensor) -> float:
-    """How far attributions (B, C, H, W) are from adding up to logit(image) - logit(blank), relative to that; median."""
-    ends = [
-        torch.cat([net(p.images).float().gather(1, p.targets[:, None])[:, 0] for p in replace(task, images=x).parts()])
-        for x in (task.images, task.blanks)
-    ]
-    difference = ends[0] - ends[1]
-    return float(((found.flatten(1).sum(dim=1) - difference).abs() / difference.abs().clamp_min(1e-6)).median())
 
 
 def failed(check: str, value: float) -> bool:

@@ -20,6 +20,7 @@ from interp.factorization import neuron_groups
 from interp.layers import Layer, choose_layer, layers
 from interp.positions import Layout, layout
 from tests.conftest import SHARED
+from tests.networks import make, probe
 
 
 class Pooled(nn.Module):
@@ -196,3 +197,71 @@ def test_chosen_classes_are_none_twice():
     assert choose_classes(logits, labels, ["top"], names).tolist() == [[0, 2, 1, 3], [3, 2, 1, 0]]
     with pytest.raises(UserError, match="no class 'cat1'; did you mean 'cat'"):
         choose_classes(logits, labels, ["cat1"], names)
+
+
+class Root(torch.autograd.Function):
+    """A function of one's own, with or without a forward derivative."""
+
+    forward_derivative = True
+
+    @staticmethod
+    def forward(inputs):
+        return inputs.abs().sqrt()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(inputs[0], output)
+        ctx.save_for_forward(inputs[0], output)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        inputs, output = ctx.saved_tensors
+        return gradient * inputs.sign() / (2 * output)
+
+    @staticmethod
+    def jvp(ctx, tangent):
+        if not Root.forward_derivative:
+            raise NotImplementedError("no jvp")
+        return Root.backward(ctx, tangent)
+
+    @staticmethod
+    def vmap(info, dims, inputs):
+        return Root.apply(inputs), dims[0]
+
+
+def test_backward_products_stand_in_where_there_is_no_forward_derivative(monkeypatch):
+    torch.manual_seed(0)
+    rest = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 20)]
+    net, images = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), *rest).eval(), torch.rand(3, 3, 8, 8)
+    net[4].register_forward_hook(lambda module, inputs, output: Root.apply(output))
+    with torch.no_grad():
+        tail = Tail(net, images, choose_layer(net, images, "1"))
+        tangents = torch.rand(7, *tail.activations.shape)
+        forward = tail.push(tangents)
+        monkeypatch.setattr(Root, "forward_derivative", False)
+        torch.testing.assert_close(tail.push(tangents), forward, rtol=1e-4, atol=1e-5)
+        monkeypatch.delattr(Root, "vmap")  # nor a rule for batches of gradients
+        torch.testing.assert_close(tail.push(tangents), forward, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "own function", "remembering", "bfloat16", "float16", "batch norm"])
+def test_effects_of_awkward_networks_are_those_of_autograd(kind):
+    net, images = make(kind), probe().images
+    with torch.no_grad():
+        tail = Tail(net, images, choose_layer(net, images, "first" if hasattr(net.body, "first") else "0"))
+        found = neuron_groups(tail.activations, 2)
+        effects, residual = group_effects(tail, found.spatial, found.channel)
+    assert effects.dtype == tail(tail.activations).dtype == torch.float32
+    total = (gradients(tail) * tail.activations).sum(dim=(2, 3, 4)).T
+    torch.testing.assert_close(effects.sum(dim=1) + residual, total, rtol=1e-4, atol=1e-5)
+    exact = ablation_effects(tail, tail.activations[:, :1] * 0, found.channel[:1])
+    assert not exact.any()
+    torch.testing.assert_close(tail(tail.activations), net(images).float(), rtol=0.02, atol=0.01)
+
+
+def test_a_layer_that_no_gradient_reaches_is_named():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
+    net[2].register_forward_hook(lambda module, inputs, output: output.detach())
+    tail = Tail(net, torch.rand(2, 3, 8, 8), Layer("1", Layout("channels_first", 6, 6), True))
+    with pytest.raises(ValueError, match="no gradient of the logits reaches layer '1'"):
+        all_classes(tail)

@@ -1,13 +1,24 @@
 """Each method by name against captum's own result, and what is said of networks that a method does not fit."""
 
+import threading
+
 import pytest
 import torch
 from captum import attr
 from torch import nn
 
 from interp.attribution.activations import hookable
-from interp.attribution.methods import METHODS, Task, attribute, occlusion_window, why_not
+from interp.attribution.methods import (
+    METHODS,
+    Task,
+    attribute,
+    completeness_error,
+    falls_short,
+    occlusion_window,
+    why_not,
+)
 from interp.errors import UserError
+from tests.networks import make, probe
 
 
 @pytest.fixture
@@ -140,3 +151,39 @@ def test_an_unknown_method_or_layer_is_named(net, task):
         attribute(net, "gradcam", task)
     with pytest.raises(UserError, match="no layer 'block9'"):
         why_not(net, "grad_cam", task.images, "block9")
+
+
+@pytest.mark.parametrize(
+    ("kind", "off"),
+    [("batch norm", ""), ("weight norm", ""), ("group norm", r"by \d\d%"), ("instance norm", r"by \d+%"),
+     ("layer norm", r"by \d+%"), ("arithmetic", r"by \d\d%"), ("own function", r"by \d+%")],
+)  # fmt: skip
+def test_deep_lift_fits_where_its_maps_add_up(kind, off):
+    import re
+
+    net, images = make(kind), probe(6).images
+    said = why_not(net, "deep_lift", images)
+    assert (
+        re.search(f"^its maps miss the difference of the logits that they should add up to {off}$", said)
+        if off
+        else not said
+    )
+    task = Task(images, torch.zeros(6, dtype=torch.long), net.mean)
+    error = completeness_error(net, task, attribute(net, "deep_lift", task))
+    assert (error > 0.1) == bool(off)
+
+
+def test_integrated_gradients_of_a_network_that_jumps_never_add_up():
+    images = probe(4).images
+    for kind, method in (("own function", "integrated_gradients"), ("instance norm", "integrated_gradients")):
+        net = make(kind)
+        task = Task(images, torch.zeros(4, dtype=torch.long), net.mean)
+        said = falls_short(net, method, task, attribute(net, method, task))
+        assert "they should add up to by" in said and said.endswith("in 32 steps")
+        assert not falls_short(net, "occlusion", task, images)  # promises nothing
+
+
+def test_a_network_that_cannot_be_copied_is_told_of():
+    net = mlp()
+    net.lock = threading.Lock()
+    assert "TypeError: cannot pickle '_thread.lock' object" in why_not(net, "deep_lift", torch.rand(2, 1, 16, 16))
