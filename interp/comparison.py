@@ -11,6 +11,7 @@ from torch import Tensor
 from interp.draw import stacked
 from interp.draw.table import html_table
 from interp.files import replacing
+from interp.parts import drawn
 from interp.result import Cell, Result
 
 
@@ -23,15 +24,17 @@ class SideBySide(Result):
     @cached_property
     def _differences(self) -> dict[str, tuple[Tensor, str]]:
         first = next(iter(self.results.values()))
-        return type(first).compared(self.results)
+        return drawn("picture", {"of differences": lambda: type(first).compared(self.results)}).get(
+            "of differences", {}
+        )
 
     def scalars(self) -> dict[str, float]:
         return {f"{key}/{name}": v for name, result in self.results.items() for key, v in result.scalars().items()}
 
     def pictures(self) -> dict[str, Tensor]:
-        drawn = {name: result.pictures() for name, result in self.results.items()}
-        keys = dict.fromkeys(key for pictures in drawn.values() for key in pictures)
-        each = {key: stacked({n: pictures[key] for n, pictures in drawn.items() if key in pictures}) for key in keys}
+        of_all = drawn("pictures of", {name: result.pictures for name, result in self.results.items()})
+        keys = dict.fromkeys(key for pictures in of_all.values() for key in pictures)
+        each = {key: stacked({n: pictures[key] for n, pictures in of_all.items() if key in pictures}) for key in keys}
         return each | {key: picture for key, (picture, _) in self._differences.items()}
 
     def captions(self) -> dict[str, str]:

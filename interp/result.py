@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from interp.files import MOST, regular, replacing
+from interp.parts import attempt
 from interp.storage import pack, unpack
 
 FRAMES = 12  # of a film strip, at most
@@ -23,6 +24,8 @@ class Result:
     A subclass states the shape beside each tensor field and overrides what it has to show. What the methods return
     depends on the fields alone, so that a result drawn again from its files gives the same pictures.
     """
+
+    left_out: tuple[str, ...] = field(default=(), kw_only=True)  # parts that could not be made, and why: for captions
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -94,7 +97,8 @@ class Result:
             save_file(tensors, path, metadata={"stored": json.dumps(forms)})
             about |= {"sha256": _digest(path, others)}
         about |= {"class": f"{type(self).__module__}.{type(self).__qualname__}"}  # to draw it again from the files
-        text = json.dumps({**about, "scalars": self.scalars(), "captions": self.captions(), "fields": others}, indent=1)
+        captions = attempt([], "captions", self.captions) or {}  # what is wrong with them is told when it is drawn
+        text = json.dumps({**about, "scalars": self.scalars(), "captions": captions, "fields": others}, indent=1)
         with replacing(folder / "result.json") as path:
             path.write_text(text)
 
@@ -102,8 +106,8 @@ class Result:
     def load(cls, folder: Path) -> Self:
         """Read back what `save` wrote for a result of this class.
 
-        Raises FileNotFoundError where it is not whole, ValueError where it does not match its digest (results of
-        before have none).
+        A field with a default may be missing: it came with a later version. Raises FileNotFoundError where it is not
+        whole, ValueError where it does not match its digest (results of before have none).
         """
         path = regular(Path(folder) / "result.safetensors")
         about = json.loads(regular(Path(folder) / "result.json", MOST).read_text(encoding="utf-8"))
@@ -115,7 +119,8 @@ class Result:
         else:
             raise ValueError(f"{folder} is damaged: result.safetensors and the fields do not match their digest")
         values = cls.renewed(values | _tensors(path))
-        return cls(**{f.name: values[f.name] for f in fields(cls)})
+        wanted = [f.name for f in fields(cls) if f.name in values or f.default is f.default_factory is MISSING]
+        return cls(**{name: values[name] for name in wanted})
 
     @classmethod
     def renewed(cls, values: dict[str, Any]) -> dict[str, Any]:

@@ -247,7 +247,7 @@ class Plugin(Callback):
         self.finish_drawing()
         self._last = result
         result.save(folder, plugin=self.name, epoch=epoch, step=step)
-        self._pending = _drawing.submit(partial(show, result, folder, self.name, loggers, epoch=epoch, step=step))
+        self._pending = _drawing.submit(partial(show, result, folder, self.name, loggers, self._drawn, epoch=epoch, step=step))
 
     def finish_drawing(self) -> None:
         """Wait for the pictures of the last look; what went wrong with them is reported, with the traceback."""
@@ -257,8 +257,6 @@ class Plugin(Callback):
         if error := _drawing.outcome(pending, min(self.timeout or PATIENCE, PATIENCE)):
             text = "".join(traceback.format_exception(error))
             log.warning("plugin %s: its pictures could not be shown: %s\n%s", self.name, error, text)
-        else:
-            self._drawn |= pending.result()
 
 
 def network(module: LightningModule) -> nn.Module:

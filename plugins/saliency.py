@@ -3,18 +3,20 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from interp.attribution import saliency
-from interp.attribution.methods import METHODS, Task, attribute, settled, why_not
-from interp.attribution.saliency import spearman
+from interp.attribution.methods import METHODS, Task, attribute, falls_short, settled, unfit
+from interp.attribution.saliency import Saliency, mean_colour, spearman
 from interp.attribution.trust import LIMITS, areas, map_checks, verdict
 from interp.draw import divergent, enlarge, grid, rgb
 from interp.draw.table import html_table
 from interp.errors import UserError, unknown
+from interp.parts import attempt, drawn, omissions
 from interp.probe import Probe
 from interp.result import Cell, Result, finite, longer_film
 from interp.share import everyones, go_on_alone, handed_in, part
@@ -29,13 +31,12 @@ class SaliencyResult(Result):
 
     images: Tensor  # (B, C, H, W) float32 in [0, 1]
     labels: tuple[str, ...]  # B class names, of the target
-    gradient: Tensor  # (B, C, H, W) of the target logit at the image
-    baseline: Tensor  # (B, C, H, W) of the same logit at the blank image
+    gradient: Tensor  # (B, C, H, W) of the target logit at the image, or (0,)
+    baseline: Tensor  # (B, C, H, W) of the same logit at the blank image, or (0,)
     about: str  # target and blank image in words
     methods: tuple[str, ...]  # M names
     maps: Tensor  # (B, M, H, W) attributions, summed over channels
     layer: str  # of Grad-CAM, '' without it
-    left_out: tuple[str, ...]  # methods that do not fit the network, and why
     checks: dict[str, dict[str, float]]  # by method, by name (interp.attribution.trust); empty where none were made
     film: Tensor  # (E, B, H, W) maps of the first method at this look and earlier ones, or (E, B, 0, 0)
     looks: tuple[int, ...]  # E numbers of these looks, from 0
@@ -47,9 +48,11 @@ class SaliencyResult(Result):
         return replace(self, film=film, looks=looks)
 
     def scalars(self) -> dict[str, float]:
+        made = {f"{method}/{check}": value for method, own in self.checks.items() for check, value in own.items()}
+        if not len(self.gradient):
+            return made
         lengths = [g.flatten(1).norm(dim=1) for g in (self.baseline, self.gradient)]
         overlay = ((self.gradient - self.baseline) * self.images).abs()
-        made = {f"{method}/{check}": value for method, own in self.checks.items() for check, value in own.items()}
         return {
             "baseline_share": float((lengths[0] / lengths[1].clamp_min(1e-12)).median()),
             "overlay_input_correlation": float(spearman(overlay.flatten(1), self.images.flatten(1)).mean()),
@@ -57,19 +60,21 @@ class SaliencyResult(Result):
         }
 
     def pictures(self) -> dict[str, Tensor]:
+        makers = {"panels": self._panels} if len(self.gradient) else {}
+        if self.methods:
+            names = ["image", *(method.replace("_", " ") for method in self.methods)]
+            makers["methods"] = lambda: self._sheet(self.maps / large(self.maps), names)
+        if self.methods and len(self.looks) > 1:
+            looks = ["image", *(f"look {look}" for look in self.looks)]
+            makers["film"] = lambda: self._sheet((self.film / large(self.film)).transpose(0, 1), looks)
+        return drawn("picture", makers)
+
+    def _panels(self) -> Tensor:
         delta = self.gradient - self.baseline
         signed = torch.stack([self.baseline, self.gradient, delta, delta * self.images]).sum(dim=2)
         own = large(signed)
         scale = torch.cat([own[:3].amax(dim=0, keepdim=True).expand(3, -1, -1, -1), own[3:]])
-        drawn = {"panels": self._sheet((signed / scale).transpose(0, 1), PANELS)}
-        if self.methods:
-            drawn["methods"] = self._sheet(
-                self.maps / large(self.maps), ["image", *(method.replace("_", " ") for method in self.methods)]
-            )
-        if self.methods and len(self.looks) > 1:
-            looks = [f"look {look}" for look in self.looks]
-            drawn["film"] = self._sheet((self.film / large(self.film)).transpose(0, 1), ["image", *looks])
-        return drawn
+        return self._sheet((signed / scale).transpose(0, 1), PANELS)
 
     def _sheet(self, maps: Tensor, names: Sequence[str]) -> Tensor:
         """Images, and beside each its maps (B, Q, H, W) in [-1, 1]."""
@@ -78,23 +83,27 @@ class SaliencyResult(Result):
         return grid(torch.cat(cells, dim=1), self.labels, names)
 
     def captions(self) -> dict[str, str]:
-        correlation = self.scalars()["overlay_input_correlation"]
-        panels = (
-            f"Gradient of the logit of {self.about}. Orange raises the logit, blue lowers it. Delta = saliency - "
-            "baseline; overlay = delta x image. Baseline, saliency and delta of a row share one scale. The overlay's "
-            f"ranks agree {correlation:.2f} with the image's own brightness: near 1 shows the image, not the network."
-        )
+        left, found = omissions(self.left_out), dict[str, str]()
+        if len(self.gradient):
+            correlation = self.scalars()["overlay_input_correlation"]
+            found["panels"] = (
+                f"Gradient of the logit of {self.about}. Orange raises the logit, blue lowers it. Delta = saliency - "
+                "baseline; overlay = delta x image. Baseline, saliency and delta of a row share one scale. The "
+                f"overlay's ranks agree {correlation:.2f} with the image's own brightness: near 1 shows the image, not "
+                "the network."
+            )
+        if not self.methods:
+            return {name: text + left for name, text in found.items()}
         methods = (
             "One column a method, each map on its own scale, its largest hundredth in full colour; orange raises the "
             "logit, blue lowers it. "
         )
         methods += f"Grad-CAM is at {self.layer}. " if self.layer else ""
         methods += verdict(self.checks) if self.checks else ""
-        left = f" Left out: {'; '.join(self.left_out)}." if self.left_out else ""
-        if not self.methods:
-            return {"panels": panels + left}
-        film = {"film": f"{self.methods[0]} at earlier looks (0 is the first), each map on its own scale."}
-        return {"panels": panels, "methods": methods.strip() + left, **(film if len(self.looks) > 1 else {})}
+        found["methods"] = methods.strip() + left
+        if len(self.looks) > 1:
+            found["film"] = f"{self.methods[0]} at earlier looks (0 is the first), each map on its own scale."
+        return found
 
     def tables(self) -> dict[str, tuple[list[str], list[list[Cell]]]]:
         if not self.checks:
@@ -157,40 +166,73 @@ class SaliencyPlugin(Plugin):
 
     def analyze(self, net: nn.Module, probe: Probe) -> SaliencyResult:
         targets, which = self._targets(net, probe)
-        black = torch.zeros(1, 1, 1)
-        blank = getattr(net, "mean", black) if self.blank == "mean" else black
-        found = saliency(net, probe.images, targets, blank, self.batch_size)
-        finite(found.gradient, "the gradients")
+        blank, colour = self._blank(net, probe.images)
+        left_out: list[str] = []
         task = Task(probe.images, targets, blank, self.layer, self.steps, self.samples, self.noise, self.batch_size)
-        unfit = {method: why_not(net, method, probe.images, self.layer) for method in self.methods}
-        methods = tuple(method for method in self.methods if not unfit[method])
-        maps, checks = self._explained(net, task, methods)
-        labels = tuple(probe.class_names[target] for target in targets.tolist())
-        about = f"{which}; the baseline's image is {'the mean colour' if self.blank == 'mean' else 'black'}"
+        panels = attempt(left_out, "the panels", lambda: self._panels(net, task))
+        methods, maps, checks = self._explained(net, task, left_out)
+        if panels is None and not methods:
+            raise ValueError(f"nothing can be explained: {'; '.join(left_out)}")
+        none = torch.zeros(0)
         return SaliencyResult(
-            probe.images, labels, found.gradient, found.baseline, about, methods, maps,
-            (settled(net, "grad_cam", task).layer or "") if "grad_cam" in methods else "",
-            tuple(f"{method} ({reason})" for method, reason in unfit.items() if reason),
-            checks,
+            images=probe.images, labels=tuple(probe.class_names[target] for target in targets.tolist()),
+            gradient=panels.gradient if panels else none, baseline=panels.baseline if panels else none,
+            about=f"{which}; the baseline's image is {colour}", methods=methods, maps=maps,
+            layer=(settled(net, "grad_cam", task).layer or "") if "grad_cam" in methods else "",
+            left_out=tuple(left_out), checks=checks,
             film=(maps[:, 0] if methods else maps.new_zeros(len(probe), 0, 0))[None], looks=(0,),
         )  # fmt: skip
 
+    def _blank(self, net: nn.Module, images: Tensor) -> tuple[Tensor, str]:
+        """The image without content, and what it is."""
+        mean = mean_colour(net, images) if self.blank == "mean" else None
+        if mean is not None:
+            return mean, "the mean colour"
+        return torch.zeros(1, 1, 1), "black" + ", as the network has no mean colour" * (self.blank == "mean")
+
+    def _panels(self, net: nn.Module, task: Task) -> Saliency:
+        found = saliency(net, task.images, task.targets, task.blank, self.batch_size)
+        finite(torch.cat([found.gradient, found.baseline]), "the gradients")
+        return found
+
     def _explained(
-        self, net: nn.Module, task: Task, methods: Sequence[str]
-    ) -> tuple[Tensor, dict[str, dict[str, float]]]:
-        """Maps (B, M, H, W) and checks by method; many processes share the methods, the first goes on with all."""
-        maps, checks = [], {}
-        chance = self._chance(net, task) if methods and self.checks != "none" else None
-        for method in [methods[index] for index in part(len(methods))]:
+        self, net: nn.Module, task: Task, left_out: list[str]
+    ) -> tuple[tuple[str, ...], Tensor, dict[str, dict[str, float]]]:
+        """The methods that could be applied, their maps (B, M, H, W) and checks by method; `left_out` gets the others.
+
+        Many processes share the methods, the first goes on with all.
+        """
+        failed, maps, checks = list[str](), dict[str, Tensor](), dict[str, dict[str, float]]()
+        checked = self.methods and self.checks != "none"
+        chance = attempt(failed, "the checks", lambda: self._chance(net, task)) if checked else None
+        mine = part(len(self.methods))
+        failed = failed if 0 in mine else []  # what all processes have met is told once
+        for method in [self.methods[index] for index in mine]:
             torch.manual_seed(self.seed)  # the same random numbers whichever process it is and what came before
-            maps.append(attribute(net, method, task).sum(dim=1)[None])
+            found = attempt(failed, method, partial(self._maps, net, method, task))
+            if found is None:
+                continue
+            maps[method] = found
             if chance:
-                checks[method] = map_checks(net, method, task, chance, weights=self.checks == "all")
+                every = self.checks == "all"
+                check = partial(map_checks, net, method, task, chance, weights=every, left_out=failed)
+                checks[method] = attempt(failed, f"{method}'s checks", check) or {}
+        left_out += [text for own in everyones(failed) for text in own]
+        methods = tuple(method for own in everyones(list(maps)) for method in own)
         checks = {method: own for each in everyones(checks) for method, own in each.items()}
         if not methods:
             go_on_alone()
-            return task.images.new_zeros(len(task.images), 0, 0, 0), checks
-        return finite(handed_in(maps)[0].transpose(0, 1), "the maps"), checks
+            return methods, task.images.new_zeros(len(task.images), 0, 0, 0), checks
+        return methods, handed_in([each[None] for each in maps.values()])[0].transpose(0, 1), checks
+
+    def _maps(self, net: nn.Module, method: str, task: Task) -> Tensor:
+        """(B, H, W) summed over channels; raises ValueError where they would not mean what the name says."""
+        if why := unfit(net, method, task.images, self.layer):
+            raise ValueError(why)
+        found = attribute(net, method, task)
+        if why := falls_short(net, method, task, found):
+            raise ValueError(why)
+        return found.sum(dim=1)
 
     def _chance(self, net: nn.Module, task: Task) -> tuple[Tensor, Tensor]:
         torch.manual_seed(self.seed)

@@ -4,59 +4,93 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from interp.files import replacing
+from interp.parts import drawn, reason
 from interp.policy import guarded
 from interp.result import Cell, Result
 from interp.terminal import visible
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
-def show(result: Result, folder: Path, name: str, loggers: list, *, epoch: int, step: int) -> set[str]:
+def show(
+    result: Result, folder: Path, name: str, loggers: list, files: set[str], *, epoch: int, step: int
+) -> None:
     """Draw `result`, write `<picture>.png` and `<widget>.html` into `folder`, log each picture as `<name>/<picture>`.
 
-    The names of these files are returned.
+    `files` gets the names of what is written.
 
     A logger that raises is reported and does not keep the others from theirs. Widgets and tables go to W&B alone: no
     other logger takes them. As W&B keeps one kind of value under a key, there it is `<name>/<picture>_picture`, and
-    `_widget` and `_table`. Raises OSError where the folder cannot be written to.
+    `_widget` and `_table`. What cannot be drawn or written costs no other picture, widget or table; RuntimeError is
+    raised after all, and names it.
     """
     to_wandb = partial(_to_wandb, [logger for logger in loggers if isinstance(logger, WandbLogger)], name, epoch, step)
-    drawn = _show_pictures(result, folder, name, loggers, step, to_wandb) | _show_widgets(result, folder, to_wandb)
-    for key, table in result.tables().items():
+    failed: dict[str, Exception] = {}
+    files |= _show_pictures(result, folder, name, loggers, step, to_wandb, failed)
+    for key, html in (_made(failed, "widgets", result.widgets) or {}).items():
+        _made(failed, f"widget {key}", partial(_show_widget, key, html, folder, to_wandb))
+        files.add(f"{key}.html")
+    for key, table in (_made(failed, "tables", result.tables) or {}).items():
         to_wandb(key, "table", partial(_wandb_table, *table))
     _show_own(result, name, loggers, epoch, step)
-    return drawn
+    if failed:
+        text = "; ".join(f"{what}: {reason(error)}" for what, error in failed.items())
+        raise RuntimeError(text) from next(iter(failed.values()))
+
+
+def _made(failed: dict[str, Exception], what: str, make: Callable[[], T]) -> T | None:
+    """What `make` returns; None where it raises, which `failed` notes."""
+    try:
+        return make()
+    except Exception as error:
+        failed[what] = error
+        return None
 
 
 def print_tables(result: Result, name: str) -> None:
-    """Print the tables of `result` to the terminal without their pictures, the first 60 rows of each."""
+    """Print the tables of `result` to the terminal without their pictures, the first 60 rows of each.
+
+    One that cannot be printed is reported and costs no other.
+    """
+    drawn("table", {f"{name}/{key}": partial(_print, f"{name}/{key}", *own) for key, own in result.tables().items()})
+
+
+def _print(title: str, columns: list[str], rows: list[list[Cell]]) -> None:
     from rich import get_console
     from rich.table import Table
     from rich.text import Text
 
-    for key, (columns, rows) in result.tables().items():
-        told = [at for at in range(len(columns)) if not any(isinstance(row[at], Tensor) for row in rows)]
-        caption = f"{len(rows) - 60} more" if len(rows) > 60 else None
-        shown = Table(*(visible(columns[at]) for at in told), title=visible(f"{name}/{key}"), caption=caption)
-        for row in rows[:60]:
-            cells = (f"{row[at]:.4g}" if isinstance(row[at], float) else str(row[at]) for at in told)
-            shown.add_row(*(Text(visible(cell)) for cell in cells))
-        get_console().print(shown)
+    told = [at for at in range(len(columns)) if not any(isinstance(row[at], Tensor) for row in rows)]
+    caption = f"{len(rows) - 60} more" if len(rows) > 60 else None
+    shown = Table(*(visible(columns[at]) for at in told), title=visible(title), caption=caption)
+    for row in rows[:60]:
+        cells = (f"{row[at]:.4g}" if isinstance(row[at], float) else str(row[at]) for at in told)
+        shown.add_row(*(Text(visible(cell)) for cell in cells))
+    get_console().print(shown)
 
 
 def _show_pictures(
-    result: Result, folder: Path, name: str, loggers: list, step: int, to_wandb: Callable[..., None]
+    result: Result,
+    folder: Path,
+    name: str,
+    loggers: list,
+    step: int,
+    to_wandb: Callable[..., None],
+    failed: dict[str, Exception],
 ) -> set[str]:
     from torchvision.transforms.v2.functional import to_pil_image
 
-    images = {key: to_pil_image(picture) for key, picture in result.pictures().items()}
-    captions = result.captions()
+    pictures = _made(failed, "pictures", result.pictures) or {}
+    images = {key: _made(failed, f"picture {key}", partial(to_pil_image, pictures[key])) for key in pictures}
+    images = {key: image for key, image in images.items() if image}
+    captions = _made(failed, "captions", result.captions) or {}
     for key, image in images.items():
         to_wandb(key, "picture", partial(_wandb_image, image, captions.get(key)))
     for logger in loggers:
@@ -67,18 +101,19 @@ def _show_pictures(
             send = partial(logger.log_image, key=f"{name}/{key}", images=[image], step=step, **caption)
             _try(send, f"{type(logger).__name__} could not take the picture {name}/{key}")
     for key, image in images.items():
-        with replacing(folder / f"{_file_name(key)}.png") as path:
-            image.save(path, format="PNG")
+        _made(failed, f"picture {key}", partial(_save, image, folder, key))
     return {f"{key}.png" for key in images}
 
 
-def _show_widgets(result: Result, folder: Path, to_wandb: Callable[..., None]) -> set[str]:
-    widgets = result.widgets()
-    for key, html in widgets.items():
-        with replacing(folder / f"{_file_name(key)}.html") as path:
-            path.write_text(guarded(html), encoding="utf-8")
-        to_wandb(key, "widget", partial(_wandb_html, html))
-    return {f"{key}.html" for key in widgets}
+def _save(image: Any, folder: Path, key: str) -> None:
+    with replacing(folder / f"{_file_name(key)}.png") as path:
+        image.save(path, format="PNG")
+
+
+def _show_widget(key: str, html: str, folder: Path, to_wandb: Callable[..., None]) -> None:
+    with replacing(folder / f"{_file_name(key)}.html") as path:
+        path.write_text(guarded(html), encoding="utf-8")
+    to_wandb(key, "widget", partial(_wandb_html, html))
 
 
 def _file_name(key: str) -> str:

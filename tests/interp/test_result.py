@@ -101,6 +101,14 @@ def test_only_regular_files_are_read(tmp_path):
             regular(path)
 
 
+def test_a_field_that_an_earlier_version_did_not_have_takes_its_default(tmp_path):
+    Found(torch.rand(2), ("a",), 0.5).save(tmp_path)
+    about = json.loads((tmp_path / "result.json").read_text())
+    del about["fields"]["left_out"], about["sha256"]
+    (tmp_path / "result.json").write_text(json.dumps(about))
+    assert Found.load(tmp_path).left_out == ()
+
+
 def test_a_torn_write_leaves_the_earlier_file(tmp_path):
     path = tmp_path / "file"
     path.write_text("earlier")

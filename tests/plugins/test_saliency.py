@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from interp.attribution.methods import METHODS, Task, attribute
-from interp.attribution.saliency import spearman
+from interp.attribution.saliency import mean_colour, spearman
 from interp.attribution.trust import areas, cascade, change_under_noise, completeness_error, map_checks, verdict
 from interp.draw import divergent, enlarge, grid, rgb
 from interp.errors import UserError
@@ -245,3 +245,24 @@ def test_photographs_without_labels_are_explained_by_what_the_network_sees_in_th
     assert torch.equal(found.gradient, predicted.gradient) and found.labels == predicted.labels
     assert "the predicted class (some images have no label)" in found.captions()["panels"]
     assert "no label" not in predicted.captions()["panels"]
+
+
+def test_the_image_without_content_is_called_what_it_is(trained):
+    net, probe = trained
+    for subject, blank, said in ((net, "mean", "the mean colour"), (net, "black", "black"),
+                                 (net.body, "mean", "black, as the network has no mean colour")):  # fmt: skip
+        result = SaliencyPlugin(name="s", methods=[], blank=blank).look(subject, probe)
+        assert result.about == f"the true class; the baseline's image is {said}"
+    assert mean_colour(net, probe.images).shape == (1, 1, 1)
+    for mean in (torch.tensor([120.0]), torch.rand(4), 0.5, None):
+        other = nn.Identity()
+        other.mean = mean
+        assert mean_colour(other, probe.images) is None
+
+
+def test_without_another_class_no_map_can_be_the_same_for_it():
+    probe = Probe(torch.rand(2, 1, 16, 16), torch.zeros(2, dtype=torch.long), ("a",), torch.arange(2))
+    net = nn.Sequential(nn.Conv2d(1, 4, 5), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1)).eval()
+    result = SaliencyPlugin(name="s", methods=["gradient"]).look(net, probe)
+    assert "gradient's class correlation (there is no other class)" in result.left_out
+    assert "class_correlation" not in result.checks["gradient"] and "deletion_gain" in result.checks["gradient"]
