@@ -9,18 +9,21 @@ from torch import Tensor, nn
 
 from interp.attribution import Tail, ablation_effects, choose_classes, group_effects
 from interp.draw import crops, dim, enlarge, grid, heat, hues, overlay, rgb, stacked
-from interp.draw.groups_widget import groups_widget
+from interp.draw.groups_widget import groups_widget, intensities
 from interp.errors import UserError, unknown
 from interp.factorization import NeuronGroups, match_groups, match_maps, neuron_groups, trust
-from interp.factorization.groups import NEGATIVE, hoyer_sparsity, non_negative
-from interp.factorization.reducers import SOLVERS
+from interp.factorization.groups import hoyer_sparsity
+from interp.factorization.reducers import NEGATIVE, SOLVERS
 from interp.featurevis import Fft, colour_matrix, objectives, render
 from interp.layers import Layer, choose_layer
+from interp.parts import attempt, drawn, omissions
 from interp.probe import Probe
+from interp.replica import precise
 from interp.result import Result, finite
 from interp.share import handed_in, part
 from plugins.base import Plugin
 
+EFFECTS = ("effects", "residual_effects", "exact_effects")
 ORDERS = ("horizontal_peak", "energy", "effect")
 
 
@@ -34,16 +37,16 @@ class NMFResult(Result):
     about: str  # what to know of the layer's layout
     spatial: Tensor  # (B, K, h, w) how strongly each group fires where
     channel: Tensor  # (K, U) which units a group is made of, length 1
-    relative_error: float  # norm of what the groups leave out over the norm of what was factorised, 0 to 1
+    relative_error: float  # norm of what these groups leave out over the norm of what was factorised, 0 to 1
     negative_share: float  # of the activations' energy, 0 to 1
     curve: Tensor  # (M,) relative errors of 1 to M groups where the count was chosen from them, else (0,)
     trust: dict[str, float]  # the fields of interp.factorization.Trust; empty without restarts
     icons: Tensor  # (K, n, C, s, s) the crops of the probe in which each group is strongest
     drawn: Tensor  # (K, C, H, W) a picture optimised for each group's channel direction, or (0,)
-    classes: tuple[tuple[str, ...], ...]  # B times the names of T classes
-    effects: Tensor  # (B, K, T) of each group on these classes, in logits, to first order
-    residual_effects: Tensor  # (B, T) of what the groups leave out
-    exact_effects: Tensor  # (B, K, T) by taking the group's activations away
+    classes: tuple[tuple[str, ...], ...]  # B times the names of T classes, or () without effects
+    effects: Tensor  # (B, K, T) of each group on these classes, in logits, to first order, or (0,)
+    residual_effects: Tensor  # (B, T) of what the groups leave out, or (0,)
+    exact_effects: Tensor  # (B, K, T) by taking the group's activations away, or (0,)
     order: str
     kinship: Tensor  # (K,) cosine of each group to the one of its colour in the epoch before, (0,) in the first
     past: Tensor  # (E, K, U) channel factors of earlier looks, oldest first, at most 16 of them
@@ -61,10 +64,10 @@ class NMFResult(Result):
 
     def reordered(self, order: Tensor) -> "NMFResult":
         """The same groups in another order (K,)."""
-        moved = {name: getattr(self, name)[:, order] for name in ("spatial", "effects", "exact_effects")}
-        moved |= {name: getattr(self, name)[order] for name in ("channel", "icons")}
-        moved |= {"drawn": self.drawn[order]} if len(self.drawn) else {}
-        return replace(self, **moved)
+        of_images = {name: getattr(self, name) for name in ("spatial", "effects", "exact_effects")}
+        of_groups = {name: getattr(self, name) for name in ("channel", "icons", "drawn")}
+        moved = {name: values[:, order] for name, values in of_images.items() if len(values)}
+        return replace(self, **moved, **{name: values[order] for name, values in of_groups.items() if len(values)})
 
     @property
     def look(self) -> int:
@@ -78,6 +81,12 @@ class NMFResult(Result):
 
     def scalars(self) -> dict[str, float]:
         energy = self.spatial.square().sum(dim=(0, 2, 3))
+        of_effects = {}
+        if len(self.effects):
+            left = self.residual_effects.abs().sum() / self.effects.abs().sum().clamp_min(1e-12)
+            of_effects = {"effect_residual": float(left)}
+        if len(self.effects) and len(self.exact_effects):
+            of_effects["effect_agreement"] = correlation(self.effects, self.exact_effects)
         return {
             **({"stability": float(self.kinship.mean())} if len(self.kinship) else {}),
             "relative_error": self.relative_error,
@@ -86,15 +95,11 @@ class NMFResult(Result):
             "dead_groups": float((energy == 0).sum()),
             "negative_share": self.negative_share,
             **self.trust,
-            "effect_agreement": correlation(self.effects, self.exact_effects),
-            "effect_residual": float(self.residual_effects.abs().sum() / self.effects.abs().sum().clamp_min(1e-12)),
+            **of_effects,
         }
 
     def pictures(self) -> dict[str, Tensor]:
-        shown = {"groups": self._groups()}
-        if len(self.past):
-            shown["emergence"] = self._emergence()
-        return shown
+        return drawn("picture", {"groups": self._groups} | ({"emergence": self._emergence} if len(self.past) else {}))
 
     @classmethod
     def compared(cls, results: dict[str, Self]) -> dict[str, tuple[Tensor, str]]:
@@ -112,8 +117,7 @@ class NMFResult(Result):
         side = 96 if max(self.images.shape[-2:]) <= 96 else 160
         colours = hues(self.spatial.shape[1])
         image = enlarge(rgb(self.images), side)
-        brightest = self.spatial.float().quantile(0.99) if self.spatial.any() else torch.tensor(1.0)
-        maps = enlarge(self.spatial / brightest.clamp_min(1e-12), side).clamp(0, 1)
+        maps = enlarge(intensities(self.spatial), side) / 255
         together = overlay(dim(image), maps, colours)
         alone = [overlay(dim(image), maps[:, [k]], colours[[k]]) for k in range(len(colours))]
         cells = torch.stack([image, together, *alone], dim=1)
@@ -135,12 +139,15 @@ class NMFResult(Result):
         return grid(cells, [f"group {k + 1}" for k in range(len(colours))], looks)
 
     def widgets(self) -> dict[str, str]:
-        return {
-            "explore": groups_widget(
-                self.images, self.labels, self.spatial.clamp_min(0), self._icons(), self.effects, self.classes,
-                self.captions()["groups"],
-            )
-        }  # fmt: skip
+        effects = next((found for found in (self.effects, self.exact_effects) if len(found)), None)
+
+        def explore() -> str:
+            return groups_widget(
+                self.images, self.labels, self.spatial.clamp_min(0), self._icons(), effects,
+                None if effects is None else self.classes, self.captions()["groups"],
+            )  # fmt: skip
+
+        return drawn("widget", {"explore": explore})
 
     def _icons(self) -> Tensor:
         """What stands for each group in the widget: the picture drawn for it, or else its strongest crop."""
@@ -152,6 +159,7 @@ class NMFResult(Result):
         if len(self.kinship):
             order = f"each in the colour of its next of kin in the epoch before (mean cosine {self.kinship.mean():.2f})"
         text = f"{len(self.channel)} neuron groups at {self.layer}{self.about}, {order}. {self._honest_line()}"
+        text += omissions(self.left_out)
         emergence = (
             "How like itself each group was at earlier looks (columns; 0 is the first): the brighter, the larger the "
             "cosine of its channel factor then to the one of now."
@@ -168,8 +176,8 @@ class NMFResult(Result):
                 f"correlate {stability:.2f} with those of random starts, the worst group {worst:.2f}: near 1 the "
                 "groups are a fact, far below one choice among several"
             )
-        agreement = self.scalars()["effect_agreement"]
-        text += f". Linear and exact effects correlate {agreement:.2f}."
+        agreement = self.scalars().get("effect_agreement")
+        text += "." if agreement is None else f". Linear and exact effects correlate {agreement:.2f}."
         if len(self.curve):
             text += f" The count is the smallest, up to {len(self.curve)}, after which one more would explain under 2%."
         dead = int(self.scalars()["dead_groups"])
@@ -183,6 +191,11 @@ def correlation(first: Tensor, second: Tensor) -> float:
     centred = [part.double().flatten() - part.double().mean() for part in (first, second)]
     length = centred[0].norm() * centred[1].norm()
     return float(centred[0] @ centred[1] / length) if length > 0 else 0.0
+
+
+def _at(effects: Tensor, chosen: Tensor) -> Tensor:
+    """Effects (B, K, J) on the `chosen` classes (B, T): (B, K, T)."""
+    return finite(effects.gather(2, chosen[:, None].expand(-1, effects.shape[1], -1)), "they")
 
 
 @dataclass(kw_only=True)
@@ -211,8 +224,11 @@ class NMFPlugin(Plugin):
                 raise unknown(f"plugin.{self.name}.{key}", getattr(self, key), allowed)
         if self.groups != "auto" and not (isinstance(self.groups, int) and self.groups > 0):
             raise UserError(f"plugin.{self.name}.groups={self.groups!r}: give a whole number of at least 1, or auto")
-        if self.crops < 1 or not self.classes:
-            raise UserError(f"plugin.{self.name}: crops must be at least 1, and classes must name some")
+        for key, least in (("sweeps", 1), ("crops", 1), ("tolerance", 0), ("restarts", 0), ("icon_steps", 0)):
+            if getattr(self, key) < least:
+                raise UserError(f"plugin.{self.name}.{key}={getattr(self, key)}: must be at least {least}")
+        if not self.classes:
+            raise UserError(f"plugin.{self.name}.classes is empty: name one, such as predicted")
 
     def analyze(self, net: nn.Module, probe: Probe) -> NMFResult:
         layer = choose_layer(net, probe.images[:8], self.layer, signed=self.negative != "error")
@@ -226,37 +242,64 @@ class NMFPlugin(Plugin):
             activations, self.groups, negative=self.negative, solver=self.solver, shared=True, **options
         )
         (activations,) = handed_in([activations])
-        tails = [Tail(net, images, layer) for images in probe.images.split(self.batch_size)]
-        effects = self._effects(tails, found, probe)
-        if self.order != "horizontal_peak":
-            key = {"energy": found.spatial.square().sum(dim=(0, 2, 3)), "effect": effects["effects"][..., 0].mean(0)}
-            order = key[self.order].argsort(descending=True, stable=True)
-            found = found.ordered(order)
-            effects |= {name: effects[name][:, order] for name in ("effects", "exact_effects")}
+        left_out: list[str] = []
+        rest, precision = precise(net, probe.images[:1])
+        order, found, effects = self._in_order(found, self._effects(net, layer, rest, found, probe, left_out))
+        about = layer.layout.about + precision * bool(effects["classes"])
+        icons = attempt(left_out, "pictures of the groups", lambda: self._draw(net, probe, layer, found.channel),
+                        settings=False)  # fmt: skip
+        measured = attempt(left_out, "null, floor and restarts", lambda: self._trust(activations, found))
         return NMFResult(
-            probe.images, tuple(probe.label_names()), layer.name, layer.layout.about,
-            **vars(found), **effects, trust=self._trust(activations, found), order=self.order,
-            icons=crops(probe.images, found.spatial, self.crops), drawn=self._draw(net, probe, layer, found.channel),
+            probe.images, tuple(probe.label_names()), layer.name, about, **vars(found), **effects,
+            trust=measured or {}, order=order, icons=crops(probe.images, found.spatial, self.crops),
+            drawn=torch.zeros(0) if icons is None else icons, left_out=tuple(left_out),
             kinship=torch.zeros(0), past=torch.zeros(0, *found.channel.shape), past_looks=(),
         )  # fmt: skip
 
-    def _effects(self, tails: list[Tail], found: NeuronGroups, probe: Probe) -> dict[str, Any]:
-        """The effects on the chosen classes, batch by batch."""
-        parts: dict[str, list[Tensor]] = {"effects": [], "residual_effects": [], "exact_effects": []}
-        chosen: list[Tensor] = []
-        sizes = [len(tail.images) for tail in tails]
-        for tail, spatial, labels in zip(tails, found.spatial.split(sizes), probe.labels.split(sizes), strict=True):
-            with torch.no_grad():
-                logits = tail(tail.activations)
-                chosen.append(choose_classes(logits, labels, self.classes, probe.class_names))
-                linear, residual = group_effects(tail, spatial, found.channel)
-                exact = ablation_effects(tail, spatial, found.channel)
-            at = chosen[-1][:, None]
-            parts["effects"].append(linear.gather(2, at.expand(-1, linear.shape[1], -1)))
-            parts["exact_effects"].append(exact.gather(2, at.expand(-1, linear.shape[1], -1)))
-            parts["residual_effects"].append(residual.gather(1, chosen[-1]))
-        names = tuple(tuple(probe.class_names[j] for j in row) for row in torch.cat(chosen).tolist())
-        return {"classes": names, **{name: torch.cat(part) for name, part in parts.items()}}
+    def _in_order(self, found: NeuronGroups, effects: dict[str, Any]) -> tuple[str, NeuronGroups, dict[str, Any]]:
+        """The order that they are in, groups and effects; by horizontal peak where effects are asked for in vain."""
+        pushes = effects["effects"] if len(effects["effects"]) else effects["exact_effects"]
+        if self.order == "horizontal_peak" or (self.order == "effect" and not len(pushes)):
+            return "horizontal_peak", found, effects
+        key = found.spatial.square().sum(dim=(0, 2, 3)) if self.order == "energy" else pushes[..., 0].mean(0)
+        order = key.argsort(descending=True, stable=True)
+        moved = {name: effects[name][:, order] for name in ("effects", "exact_effects") if len(effects[name])}
+        return self.order, found.ordered(order), effects | moved
+
+    def _effects(
+        self, net: nn.Module, layer: Layer, rest: nn.Module, found: NeuronGroups, probe: Probe, left_out: list[str]
+    ) -> dict[str, Any]:
+        """The effects on the chosen classes; empty as far as they cannot be had."""
+        made: dict[str, Any] = {"classes": (), **dict.fromkeys(EFFECTS, torch.zeros(0))}
+        tails = [Tail(net, images, layer, rest) for images in probe.images.split(self.batch_size)]
+        chosen = attempt(left_out, "effects on classes", lambda: self._chosen(tails, probe))
+        if chosen is None:
+            return made
+        linear = attempt(left_out, "linear effects", lambda: self._linear(tails, found, chosen))
+        exact = attempt(left_out, "exact effects", lambda: self._exact(tails, found, chosen))
+        names = tuple(tuple(probe.class_names[j] for j in row) for row in chosen.tolist())
+        if linear is not None:
+            made |= {"classes": names, **dict(zip(EFFECTS, linear, strict=False))}
+        return made if exact is None else made | {"classes": names, "exact_effects": exact}
+
+    @torch.no_grad()
+    def _chosen(self, tails: list[Tail], probe: Probe) -> Tensor:
+        """The classes (B, T) int64 to look at."""
+        logits = finite(torch.cat([tail(tail.activations) for tail in tails]), "the logits")
+        return choose_classes(logits, probe.labels, self.classes, probe.class_names)
+
+    @torch.no_grad()
+    def _linear(self, tails: list[Tail], found: NeuronGroups, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Effects (B, K, T) of the groups on the `chosen` classes and (B, T) of what they leave out."""
+        parts = zip(tails, found.spatial.split([len(tail.images) for tail in tails]), strict=True)
+        pairs = [group_effects(tail, spatial, found.channel) for tail, spatial in parts]
+        effects, residual = (torch.cat(column) for column in zip(*pairs, strict=True))
+        return _at(effects, chosen), finite(residual.gather(1, chosen), "they")
+
+    @torch.no_grad()
+    def _exact(self, tails: list[Tail], found: NeuronGroups, chosen: Tensor) -> Tensor:
+        parts = zip(tails, found.spatial.split([len(tail.images) for tail in tails]), strict=True)
+        return _at(torch.cat([ablation_effects(tail, spatial, found.channel) for tail, spatial in parts]), chosen)
 
     def _draw(self, net: nn.Module, probe: Probe, layer: Layer, channel: Tensor) -> Tensor:
         """A picture (K, C, H, W) in the direction of each group's channel factor."""
@@ -272,5 +315,5 @@ class NMFPlugin(Plugin):
         if not self.restarts:
             return {}
         rows = activations.permute(0, 2, 3, 1).flatten(0, 2)
-        rows = non_negative(rows, "split" if self.negative == "error" else self.negative)
-        return vars(trust(rows, len(found.channel), self.restarts, self.seed))
+        how = {"solver": self.solver, "negative": self.negative}
+        return vars(trust(rows, len(found.channel), self.restarts, self.seed, **how))

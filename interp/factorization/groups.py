@@ -6,12 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
-from interp.errors import UserError, unknown
-from interp.factorization.reducers import reduce
+from interp.errors import UserError
+from interp.factorization.reducers import factorise
 from interp.factorization.trust import choose_groups
 from interp.share import gathered, summed
-
-NEGATIVE = ("error", "rectify", "split")
 
 
 @dataclass(frozen=True)
@@ -20,7 +18,7 @@ class NeuronGroups:
 
     spatial: Tensor  # (B, K, H, W) how strongly each group fires where, in units of activation
     channel: Tensor  # (K, C) which channels a group is made of, length 1; signed where negative activations were split
-    relative_error: float  # norm of what the groups leave out over the norm of what was factorised, 0 to 1
+    relative_error: float  # norm of what these groups leave out over the norm of what was factorised, 0 to 1
     negative_share: float  # of the activations' energy (sum of squares), 0 to 1
     curve: Tensor  # (M,) relative errors of 1 to M groups where the count was chosen from them, else (0,)
 
@@ -43,8 +41,8 @@ def neuron_groups(
     `groups` "auto" chooses K by `choose_groups`. Of negative activations, `negative` says what becomes: "rectify" drops
     them, "split" factorises both signs side by side, "error" raises. With `shared`, `activations` are one
     process's share (`interp.share`) and the groups those of all images: NMF adds up Gram matrices, the other solvers
-    and "auto" get all rows. `solver` and `options` go to `reduce`, whose
-    errors are raised; UserError for an unknown word, too.
+    and "auto" get all rows. `solver` and `options` go to `factorise`, whose
+    errors are raised.
     """
     if shared and (solver != "hals" or groups == "auto"):
         activations, shared = gathered([activations]), False
@@ -53,34 +51,16 @@ def neuron_groups(
     sums = torch.stack([rows.square().sum(), rows.clamp_max(0).square().sum()])
     energy, below = summed(sums) if shared else sums
     share = float(below / energy.clamp_min(1e-30))
-    parts = rows if solver == "pca" else non_negative(rows, negative, signed=share > 0)
     curve = torch.zeros(0, dtype=torch.float64)
     if groups == "auto":
-        groups, curve = choose_groups(parts.clamp_min(0))
+        groups, curve = choose_groups(rows, solver=solver, negative=negative)
     if not isinstance(groups, int):
         raise UserError(f"groups={groups!r}: give a whole number, or auto")
-    factors = reduce(parts, groups, solver, shared=shared, **options)
-    spatial, channel = factors.spatial, factors.channel
-    if channel.shape[1] > channels:
-        channel = channel[:, :channels] - channel[:, channels:]
-        length = channel.norm(dim=1)
-        spatial, channel = spatial * length, channel / length.clamp_min(1e-30)[:, None]
-    maps = spatial.reshape(images, height, width, groups).permute(0, 3, 1, 2)
+    factors = factorise(rows, groups, solver, negative, signed=share > 0, shared=shared, **options)
+    maps = factors.spatial.reshape(images, height, width, groups).permute(0, 3, 1, 2)
     maps = gathered([maps]) if shared else maps
-    found = NeuronGroups(maps, channel, float(factors.relative_error), share, curve)
+    found = NeuronGroups(maps, factors.channel, float(factors.relative_error), share, curve)
     return found.ordered(horizontal_peak(maps).argsort(stable=True))
-
-
-def non_negative(rows: Tensor, negative: str, signed: bool = False) -> Tensor:
-    """`rows` (N, C) as NMF takes them: (N, C), or (N, 2 C) with "split" where some are negative, or `signed` says so.
-
-    "error" leaves them as they are, for NMF to refuse. Raises UserError for another word.
-    """
-    if negative not in NEGATIVE:
-        raise unknown("way to treat negative activations", negative, NEGATIVE)
-    if negative == "error" or not (signed or (rows < 0).any()):
-        return rows
-    return rows.clamp_min(0) if negative == "rectify" else torch.cat([rows.clamp_min(0), (-rows).clamp_min(0)], dim=1)
 
 
 def horizontal_peak(spatial: Tensor) -> Tensor:

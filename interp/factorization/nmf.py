@@ -47,9 +47,11 @@ def nmf(
     `tolerance` of itself, or after `sweeps`. The start is `start` (K, C) or (G, K, C), or that of `start_of`
     (NNDSVD, improved); of more than twice `sample` rows, a sample of them is factorised first. A row of NaN is missing:
     it counts for nothing and its spatial factors are 0. With `shared`, `rows` are one process's share (`interp.share`),
-    as are the spatial factors then: a sweep sends K x (K + C) numbers. Raises UserError for negative rows or for more
-    groups than rows or channels, ValueError for infinite or partly missing rows.
+    as are the spatial factors then: a sweep sends K x (K + C) numbers. Raises UserError for negative rows, no sweep or
+    more groups than rows or channels, ValueError for infinite or partly missing rows.
     """
+    if sweeps < 1:
+        raise UserError(f"sweeps={sweeps}: must be at least 1")
     batch = rows if rows.ndim == 3 else rows[None]
     count = int(summed(torch.tensor(batch.shape[1]))) if shared else batch.shape[1]
     if not 1 <= groups <= min(count, batch.shape[2]):

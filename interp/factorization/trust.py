@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from interp.factorization.nmf import nmf
+from interp.factorization.reducers import factorise, prepared, random_start, reduce
 from interp.factorization.start import svd_floor
 
 SAMPLE = 4096  # rows are enough, and bound the cost
@@ -22,23 +23,36 @@ class Trust:
 
 
 @torch.no_grad()
-def trust(rows: Tensor, groups: int, restarts: int = 5, seed: int = 0) -> Trust:
-    """Compare NMF of `rows` (N, C) >= 0 into `groups` with a shuffled null, the SVD floor and `restarts` random starts.
+def trust(
+    rows: Tensor, groups: int, restarts: int = 5, seed: int = 0, *, solver: str = "hals", negative: str = "error"
+) -> Trust:
+    """Compare the factorisation of `rows` (N, C) into `groups` with a shuffled null, the SVD floor and random starts.
 
-    Of more than 4,096 rows a random sample is taken. The random numbers come from `seed` alone.
+    By the `solver` and with what is done about `negative` rows as in `factorise`; `restarts` random starts. Of more
+    than 4,096 rows a random sample is taken. The random numbers come from `seed` alone.
     """
     generator = torch.Generator().manual_seed(seed)
     rows = rows.float()
     if len(rows) > SAMPLE:
         rows = rows[torch.randperm(len(rows), generator=generator)[:SAMPLE].sort().values.to(rows.device)]
+    if negative == "rectify" and solver != "pca":
+        rows = rows.clamp_min(0)
     keys = torch.rand(rows.shape, generator=generator).to(rows.device)
-    null = nmf(rows.gather(0, keys.argsort(dim=0)), groups, tolerance=1e-3)
-    mine = nmf(rows, groups)
-    starts = torch.rand(restarts, groups, rows.shape[1], generator=generator).to(rows.device) * rows.mean(dim=0)
-    others = nmf(rows.expand(restarts, -1, -1), groups, start=starts)
-    matched = torch.stack([matched_correlation(mine.spatial, other) for other in others.spatial])
+    null = factorise(rows.gather(0, keys.argsort(dim=0)), groups, solver, negative, tolerance=1e-3)
+    mine = factorise(rows, groups, solver, negative)
+    others = _restarted(rows if solver == "pca" else prepared(rows, negative), groups, solver, restarts, generator)
+    matched = torch.stack([matched_correlation(mine.spatial, other) for other in others])
     floor = float(svd_floor(rows[None], groups))
     return Trust(float(null.relative_error), floor, float(matched.mean()), float(matched.mean(dim=0).min()))
+
+
+def _restarted(rows: Tensor, groups: int, solver: str, restarts: int, generator: torch.Generator) -> Tensor:
+    """Spatial factors (R, N, K) from as many random starts."""
+    if solver == "hals":  # all at once
+        starts = torch.stack([random_start(rows, groups, generator) for _ in range(restarts)])
+        return nmf(rows.expand(restarts, -1, -1), groups, start=starts).spatial
+    seeds = torch.randint(2**31, (restarts,), generator=generator).tolist()
+    return torch.stack([reduce(rows, groups, solver, seed=number).spatial for number in seeds])
 
 
 def matched_correlation(first: Tensor, second: Tensor) -> Tensor:
@@ -50,15 +64,18 @@ def matched_correlation(first: Tensor, second: Tensor) -> Tensor:
     return correlation.gather(1, torch.from_numpy(linear_sum_assignment(-correlation.numpy())[1])[:, None])[:, 0]
 
 
-def choose_groups(rows: Tensor, least_gain: float = 0.02, most: int = 16) -> tuple[int, Tensor]:
+def choose_groups(
+    rows: Tensor, least_gain: float = 0.02, most: int = 16, *, solver: str = "hals", negative: str = "rectify"
+) -> tuple[int, Tensor]:
     """The smallest K after which one more group would explain less than `least_gain` of the energy of `rows` (N, C).
 
-    Energy is the sum of squares. Also the curve (most,) float64 of the relative errors of 1 to `most` groups; where
-    every step gains more, K is `most`. Of more than 4,096 rows a fixed random sample decides.
+    Energy is the sum of squares. Also the curve (most,) float64 of the relative errors of 1 to `most` groups by the
+    `solver`; where every step gains more, K is `most`. Of more than 4,096 rows a fixed random sample decides.
     """
     if len(rows) > SAMPLE:
         rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:SAMPLE].to(rows.device)]
     most = min(most, *rows.shape)
-    curve = torch.stack([nmf(rows, groups, tolerance=1e-3).relative_error for groups in range(1, most + 1)]).cpu()
+    errors = [factorise(rows, groups, solver, negative, tolerance=1e-3).relative_error for groups in range(1, most + 1)]
+    curve = torch.stack(errors).cpu().double()
     enough = (-curve.square().diff() < least_gain).nonzero().flatten()
     return (int(enough[0]) + 1 if len(enough) else most), curve

@@ -11,7 +11,7 @@ from interp.errors import UserError
 from interp.factorization import match_groups, neuron_groups, nmf, trust
 from interp.factorization.groups import horizontal_peak, hoyer_sparsity
 from interp.factorization.nmf import Factors
-from interp.factorization.reducers import SOLVERS, reduce
+from interp.factorization.reducers import SOLVERS, factorise, reduce
 from interp.factorization.start import leading_svd, svd_floor
 from interp.factorization.trust import choose_groups
 from interp.share import together
@@ -267,3 +267,47 @@ def test_two_processes_factorise_the_rows_of_both(rows, cut, tmp_path):
     assert float(first.relative_error) == pytest.approx(float(alone.relative_error), rel=1e-2)
     residual = data - torch.cat([first.spatial, second.spatial]) @ first.channel
     assert float(first.relative_error) == pytest.approx(float(residual.norm() / data.norm()), rel=1e-3)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_the_error_of_both_signs_is_that_of_the_signed_groups(solver):
+    activations = torch.randn(4, 12, 5, 5, generator=torch.Generator().manual_seed(0))
+    found = neuron_groups(activations, 4, negative="split", solver=solver)
+    residual = activations - torch.einsum("bkhw,kc->bchw", found.spatial, found.channel)
+    assert found.relative_error == pytest.approx(float(residual.norm() / activations.norm()), rel=1e-4)
+    rows = activations.movedim(1, -1).flatten(0, 2)
+    assert float(svd_floor(rows[None], 4)) <= found.relative_error * (1 + 1e-5)
+    count, curve = choose_groups(rows, solver=solver, negative="split", most=3)
+    assert count <= 3 and curve[2] == pytest.approx(float(factorise(rows, 3, solver, "split").relative_error), rel=0.01)
+
+
+def test_trust_measures_the_solver_that_is_used():
+    rows = torch.rand(200, 20, generator=torch.Generator().manual_seed(7)) ** 3
+    found = {solver: trust(rows, 4, restarts=2, solver=solver) for solver in SOLVERS}
+    error = {solver: float(factorise(rows, 4, solver).relative_error) for solver in SOLVERS}
+    for solver, measured in found.items():
+        assert measured.floor_error <= error[solver] * (1 + 1e-3) and measured.null_error >= error[solver] * 0.9
+    assert found["pca"].restart_worst == pytest.approx(1, abs=1e-3)  # there is one set of principal components
+    assert found["kmeans"].restart_stability < 0.99 and found["kmeans"].null_error > found["hals"].null_error
+    signed = rows - rows.mean(dim=0)
+    both = trust(signed, 4, restarts=1, negative="split")
+    assert both.floor_error < both.null_error
+    assert both.floor_error == pytest.approx(float(svd_floor(signed[None], 4)), rel=1e-3)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_no_sweep_is_refused(solver):
+    with pytest.raises(UserError, match="sweeps=0: must be at least 1"):
+        reduce(torch.rand(20, 8), 2, solver, sweeps=0)
+
+
+def of_signs(rank: int, activations: torch.Tensor) -> float:
+    own = activations[:1] if rank == 0 else activations[1:]
+    return together(lambda: neuron_groups(own, 3, negative="split", shared=True).relative_error)
+
+
+@pytest.mark.slow
+def test_two_processes_measure_the_error_of_signed_groups_over_both(tmp_path):
+    activations = torch.randn(4, 8, 5, 5, generator=torch.Generator().manual_seed(0))
+    alone = neuron_groups(activations, 3, negative="split").relative_error
+    assert on_processes(2, of_signs, tmp_path, activations) == pytest.approx([alone] * 2, rel=1e-4)

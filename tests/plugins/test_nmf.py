@@ -4,8 +4,12 @@ import json
 from dataclasses import replace
 from itertools import pairwise, permutations
 
+import pytest
 import torch
 
+from interp.draw import dim, enlarge, hues, overlay, rgb
+from interp.draw.groups_widget import intensities
+from interp.errors import UserError
 from plugins.nmf import NMFPlugin, NMFResult
 
 
@@ -44,3 +48,25 @@ def test_a_damaged_result_is_passed_over(net, digits, tmp_path, caplog):
     (tmp_path / "epoch=0001" / "result.json").write_text("{")
     assert len(plugin.continued(result, tmp_path, epoch=2).kinship) == 6
     assert "epoch=0001 cannot be read" in caplog.text
+
+
+def test_a_map_that_is_nearly_all_zero_is_not_all_of_one_brightness(net, digits):
+    """The picture has the scale of the widget: 99% of all values, or where that is 0 the largest."""
+    result = NMFPlugin(name="nmf", icon_steps=0, restarts=0, groups=2).look(net, digits.probe)
+    spatial = torch.zeros_like(result.spatial)
+    spatial[0, 0, 0, :3] = torch.tensor([0.01, 0.5, 1.0])
+    drawn = replace(result, spatial=spatial).pictures()["groups"]
+    assert intensities(spatial)[0, 0, 0, :3].tolist() == [3, 128, 255]
+    maps = enlarge(intensities(spatial)[:1, [0]].float() / 255, 96)
+    cell = (overlay(dim(enlarge(rgb(result.images[:1]), 96)), maps, hues(2)[[0]])[0] * 255).round().byte()
+    row = drawn[:, 26 + 2 * 100 : 26 + 2 * 100 + 96]  # under the names and two rows of crops
+    assert any(torch.equal(row[:, :, at : at + 96], cell) for at in range(drawn.shape[2] - 96))
+
+
+@pytest.mark.parametrize(
+    "setting", [{"sweeps": 0}, {"restarts": -1}, {"icon_steps": -1}, {"crops": 0}, {"tolerance": -0.1}]
+)
+def test_counts_that_do_not_fit_are_named(setting):
+    (key, value), *_ = setting.items()
+    with pytest.raises(UserError, match=f"plugin.nmf.{key}={value}: must be at least"):
+        NMFPlugin(name="nmf", **setting)
