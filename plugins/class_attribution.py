@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 from typing import ClassVar
 
@@ -15,14 +16,17 @@ from interp.draw.table import html_table, thumbnails
 from interp.errors import UserError, unknown
 from interp.factorization import match_groups, nmf
 from interp.layers import Layer, choose_layer
+from interp.parts import each_of, omissions
 from interp.probe import Probe
+from interp.replica import precise
 from interp.result import Cell, Result, finite
-from interp.share import handed_in, part
+from interp.share import everyones, handed_in, part
 from plugins.base import Plugin
 
 log = logging.getLogger(__name__)
 CLASSES = ("all", "top", "weighted")
 STRONGEST = 100  # classes that "top" keeps
+Factorised = tuple[Tensor, Tensor, Tensor, Tensor]
 AT_ONCE = 4  # images: few, so that processes can share those of a small probe
 
 
@@ -55,14 +59,13 @@ class ClassAttributionResult(Result):
         return self.weights.topk(min(self.shown, len(self.class_names)), dim=3)
 
     def scalars(self) -> dict[str, float]:
-        maps = self.maps.flatten(3)
-        cosine = nn.functional.normalize(maps, dim=3) @ nn.functional.normalize(maps, dim=3).mT
+        maps = nn.functional.normalize(self.maps.flatten(3), dim=3)  # a dead factor stays 0
         factors = maps.shape[2]
-        apart = 1 - (cosine.sum(dim=(2, 3)) - factors).mean() / max(1, factors * (factors - 1))
+        overlap = (maps @ maps.mT).triu(diagonal=1).sum(dim=(2, 3)) / max(1, factors * (factors - 1) / 2)
         return {
             "relative_error": float(self.relative_error.mean()),
             "negative_share": float(self.negative_share.mean()),
-            "separation": float(apart.clamp(0, 1)) if factors > 1 else 0.0,
+            "separation": float((1 - overlap.mean()).clamp(0, 1)) if factors > 1 else 0.0,
             "concentration": float(self.top()[0].sum() / self.weights.sum().clamp_min(1e-12)),
         }
 
@@ -130,6 +133,7 @@ class ClassAttributionResult(Result):
                 f"factorised image by image. Brightness: how much is pushed there; hue: which factor. Beside it each "
                 f"factor's strongest labels with what it adds to their logits. On average the factors leave {error:.0%}"
                 f" of the positive energy unexplained, and {negative:.0%} of all energy was negative."
+                f"{omissions(self.left_out)}"
             )
         }
 
@@ -176,33 +180,49 @@ class ClassAttributionPlugin(Plugin):
         layers = [choose_layer(net, probe.images[:8], name, signed=True) for name in names]
         for layer in [layer for layer in layers if not layer.non_negative]:
             log.warning("class attribution at %s, which has negative outputs: labels there mean little", layer.name)
-        columns = handed_in(*(column for layer in layers for column in self._attributed(net, probe, layer)))
+        left_out: list[str] = []
+        rest, precision = precise(net, probe.images[:1])
+        made = each_of(left_out, {at.name: partial(self._attributed, net, probe, at, rest) for at in layers})
+        names_of_all, left_of_all = everyones(list(made)), everyones(left_out)
+        layers = [layer for layer in layers if all(layer.name in names for names in names_of_all)]
+        left_out = list(dict.fromkeys(text for texts in left_of_all for text in texts))
+        if not layers:
+            raise ValueError(f"nothing can be attributed{omissions(left_out)}")
+        columns = handed_in(*(column for layer in layers for column in made[layer.name]))
         pairs = zip(layers, columns[::2], columns[1::2], strict=True)
-        found = [self._factorised(layer, attributions, logits) for layer, attributions, logits in pairs]
-        sizes = [maps.shape[2:] for maps, *_ in found]
+        found = each_of(left_out, {at.name: partial(self._factorised, at, *own) for at, *own in pairs})
+        return self._result(probe, [layer for layer in layers if layer.name in found], found, precision, left_out)
+
+    def _result(
+        self, probe: Probe, layers: list[Layer], found: dict[str, Factorised], precision: str, left_out: list[str]
+    ) -> ClassAttributionResult:
+        sizes = [maps.shape[2:] for maps, *_ in found.values()]
         finest = max(sizes, key=lambda size: size[0] * size[1])
-        maps = [nn.functional.interpolate(maps, finest, mode="nearest-exact") for maps, *_ in found]
-        _, weights, errors, negative = zip(*found, strict=True)
+        maps = [nn.functional.interpolate(maps, finest, mode="nearest-exact") for maps, *_ in found.values()]
+        _, weights, errors, negative = zip(*found.values(), strict=True)
         about = {"all": "all classes", "top": f"each image's {STRONGEST} strongest classes"}
         about["weighted"] = "all classes by the root of their probability"
+        smooth = self.smooth * " (max pooling smoothed: it can hide what the network does)"
         tokens = "".join(dict.fromkeys(layer.layout.about for layer in layers))
         return ClassAttributionResult(
             probe.images, tuple(probe.label_names()), tuple(layer.name for layer in layers), torch.stack(maps),
             torch.stack(weights), torch.stack(errors), torch.stack(negative), probe.class_names, self.shown,
-            about[self.classes] + tokens + self.smooth * " (max pooling smoothed: it can hide what the network does)",
+            about[self.classes] + tokens + precision + smooth, left_out=tuple(left_out),
         )  # fmt: skip
 
-    def _attributed(self, net: nn.Module, probe: Probe, layer: Layer) -> tuple[list[Tensor], list[Tensor]]:
+    def _attributed(
+        self, net: nn.Module, probe: Probe, layer: Layer, rest: nn.Module
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Attributions (n, J, h, w) and logits (n, J) of this process's share of the images, batch by batch."""
         size = min(AT_ONCE, self.batch_size)
         mine = part(len(probe), size)
         batches = probe.images[mine.start : mine.stop].split(size) if mine else ()
-        tails = (Tail(net, images, layer) for images in batches)
+        tails = (Tail(net, images, layer, rest) for images in batches)
         with torch.no_grad():
             pairs = [(all_classes(t, smooth=self.smooth, chunk=self.batch_size), t(t.activations)) for t in tails]
         return [attributions for attributions, _ in pairs], [logits for _, logits in pairs]
 
-    def _factorised(self, layer: Layer, attributions: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _factorised(self, layer: Layer, attributions: Tensor, logits: Tensor) -> Factorised:
         """Maps (B, F, h, w), weights (B, F, J), relative errors (B,) and negative shares (B,)."""
         finite(attributions, f"the attributions at {layer.name}")
         scale = self._scale(logits)

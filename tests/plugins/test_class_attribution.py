@@ -82,6 +82,17 @@ def test_weak_is_dark_and_the_strongest_is_bright():
     torch.testing.assert_close(picture[0, :, 0, 1], colours[0] * 0.05)
 
 
+@pytest.mark.parametrize(("second", "expected"), [("same", 0.0), ("dead", 1.0), ("one of each", 0.5), ("three", 2 / 3)])
+def test_separation_is_one_less_the_overlap_of_two_factors(second, expected):
+    """A factor that is nowhere overlaps with none."""
+    net, probe = planted()
+    result = ClassAttributionPlugin(name="x", factors=3 if second == "three" else 2).look(net, probe)
+    maps = torch.ones_like(result.maps)
+    maps[0, :, 1] = 0 if second in ("dead", "three") else 1
+    maps[0, 1, 1] *= second != "one of each"
+    assert replace(result, maps=maps).scalars()["separation"] == pytest.approx(expected)
+
+
 def test_settings_that_do_not_fit_are_named():
     with pytest.raises(UserError, match="plugin.x.classes.*'al'.*did you mean 'all'"):
         ClassAttributionPlugin(name="x", classes="al")
