@@ -20,8 +20,24 @@ class Predictions:
     """What a network said of images, on the CPU and in the order of the images."""
 
     true: Tensor  # (N,) int64 class, -1 where it is unknown
-    predicted: Tensor  # (N,) int64
-    confidence: Tensor  # (N,) float32 probability of the predicted class
+    predicted: Tensor  # (N,) int64, -1 where the network has no answer
+    confidence: Tensor  # (N,) float32 probability of the predicted class, NaN where it has none
+
+
+def answers(logits: Tensor) -> Tensor:
+    """The class (n,) int64 with the largest of logits (n, J); -1 where they are NaN or +infinite, and so no answer.
+
+    >>> answers(torch.tensor([[1.0, 2.0], [float("nan"), 2.0], [-torch.inf, 0.0]])).tolist()
+    [1, -1, 1]
+    """
+    return logits.argmax(dim=1).masked_fill(logits.float().softmax(dim=1).isnan().any(dim=1), -1)
+
+
+def all_answered(predicted: Tensor) -> Tensor:
+    """`predicted` (N,), of `answers`; raises ValueError that counts those that are missing if there are any."""
+    if missing := int((predicted < 0).sum()):
+        raise ValueError(f"the logits of {missing} of {len(predicted)} images are NaN or infinite")
+    return predicted
 
 
 @torch.no_grad()
@@ -32,8 +48,9 @@ def predictions(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Pre
     """
     true, said, sure = list[Tensor](), list[Tensor](), list[Tensor]()
     for images, labels in batches:
-        confidence, predicted = net(images).float().softmax(dim=1).max(dim=1)
-        for column, part in ((true, labels), (said, predicted), (sure, confidence)):
+        logits = net(images).float()
+        confidence = logits.softmax(dim=1).amax(dim=1)
+        for column, part in ((true, labels), (said, answers(logits)), (sure, confidence)):
             column.append(part.cpu())
     return Predictions(*handed_in(true, said, sure))
 
@@ -85,14 +102,14 @@ class Counts:
 def confusions(found: Predictions, classes: int) -> Counts:
     """Counts of the images whose class is known. Raises UserError where none is, or a class is too high.
 
-    Raises UserError also for fewer than two classes: there is nothing to confuse.
+    Raises UserError also for fewer than two classes: there is nothing to confuse; ValueError for images without answer.
     """
     known = found.true >= 0
     if not known.any():
         raise UserError("a confusion matrix needs labels, and none of these images has one")
     if classes < 2:
         raise UserError(f"a confusion matrix needs at least 2 classes, the data has {classes}")
-    highest = int(torch.maximum(found.true, found.predicted).max())
+    highest = int(torch.maximum(found.true, all_answered(found.predicted)).max())
     if highest >= classes:
         raise UserError(f"class {highest} is labelled or predicted, but the data names {classes} classes (0 to J - 1)")
     # Not torchmetrics: where deterministic algorithms are on, it holds images x classes^2 numbers at once.

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from interp.confusion import answers
 from interp.errors import UserError, unknown
 from interp.layers import find_layer, unwrap
 from interp.positions import layout as positions
@@ -28,7 +29,7 @@ class Embeddings:
 
     vectors: Tensor  # (N, D) float32
     labels: Tensor  # (N,) int64, -1 where the class is unknown
-    predicted: Tensor  # (N,) int64
+    predicted: Tensor  # (N,) int64, -1 where the logits are NaN or infinite
     thumbnails: Tensor  # (N, C, s, s) uint8
 
 
@@ -47,7 +48,7 @@ def embed(
         logits, vectors = _forward(net, images, layer)
         size = min(side, max(images.shape[-2:]))
         small = nn.functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
-        kept = (vectors.float(), labels, logits.argmax(dim=1), (small.clamp(0, 1) * 255).round().byte())
+        kept = (vectors.float(), labels, answers(logits), (small.clamp(0, 1) * 255).round().byte())
         for column, part in zip(columns, kept, strict=True):
             column.append(part.cpu())
     found = Embeddings(*handed_in(*columns))

@@ -9,14 +9,13 @@ The first form needs no N x N numbers, the second no P x Q.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from interp.layers import Layer, capture
-from interp.result import finite
 from interp.share import handed_in
 
 SIDE = 8  # positions across and down that a layer's grid is averaged to, at most
@@ -34,6 +33,7 @@ class Similarity:
     components: Tensor  # (N, R) float32 the features that are kept, layers side by side; else (0,)
     widths: tuple[int, ...]  # L numbers of columns in `components`, R in all; else ()
     error: float  # the largest difference that keeping components makes to the CKA of neighbouring layers
+    broken: tuple[str, ...] = ()  # layers that are left out: their activations are NaN or infinite
 
 
 def centred(features: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -55,11 +55,12 @@ def centred(features: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
 def centred_gram(features: Tensor) -> Tensor:
     """Inner products (N, N) float64 of features (N, ...) centred over the N images, scaled to Frobenius norm 1.
 
-    Of features that are the same for all images: zeros.
+    Of features that are the same for all images: zeros; of NaN or infinite ones: NaN.
     """
     flat = centred(features)
     gram = flat @ flat.T
-    return gram / gram.norm() if gram.any() else gram
+    length = gram.norm()
+    return gram / length if length != 0 else gram
 
 
 def linear_cka(first: Tensor, second: Tensor) -> Tensor:
@@ -106,20 +107,24 @@ def similarity(net: nn.Module, images: Iterable[Tensor], layers: Sequence[Layer]
     """How each layer sees the N images of all batches (n, C, H, W).
 
     Memory and what is kept grow with N, not with its square. Batches that many processes share are put together on the
-    first, which goes on alone. Raises ValueError for NaN and infinity.
+    first, which goes on alone. Raises ValueError where all layers are NaN or infinite.
     """
     seen: list[list[Tensor]] = [[] for _ in layers]
     for batch in images:
         outputs = capture(net, batch, [layer.name for layer in layers], len(batch))
         for parts, layer in zip(seen, layers, strict=True):
             parts.append(coarse(layer.layout.grid(outputs[layer.name])).cpu())
-    features = list(handed_in(*seen))
+    everything = handed_in(*seen)
     seen.clear()
-    for part, layer in zip(features, layers, strict=True):
-        finite(part, f"the activations of {layer.name}")
+    broken = tuple(layer.name for layer, part in zip(layers, everything, strict=True) if not part.isfinite().all())
+    features = [part for layer, part in zip(layers, everything, strict=True) if layer.name not in broken]
+    del everything
+    if not features:
+        raise ValueError(f"the activations of {', '.join(broken)} are NaN or infinite")
     if len(features[0]) <= 2 * COMPONENTS:
-        return of_few(features)
-    return of_many(features.pop(0) for _ in layers)  # each is let go when its centred copy is made
+        return replace(of_few(features), broken=broken)
+    parts = (features.pop(0) for _ in range(len(features)))  # each is let go when its centred copy is made
+    return replace(of_many(parts), broken=broken)
 
 
 def of_few(features: Sequence[Tensor]) -> Similarity:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +15,7 @@ from interp.dissection.rotation import AxisAlignment, axis_alignment
 from interp.draw.charts import chart, label, palette
 from interp.errors import UserError, unknown
 from interp.layers import Layer, spread_layers
+from interp.parts import attempt, drawn, omissions
 from interp.probe import Probe
 from interp.result import Cell, Result
 from interp.share import go_on_alone
@@ -65,11 +67,11 @@ class AxisAlignmentResult(Result):
         return {"loadings": (columns, rows)} if rows else {}
 
     def pictures(self) -> dict[str, Tensor]:
-        shown = {"rotation": chart(self._draw_rotation, columns=2, height=2.8)}
+        makers = {"rotation": partial(chart, self._draw_rotation, columns=2, height=2.8)}
         if self.concepts:
-            rows = -(-len(self.concepts) // 2)
-            shown["loadings"] = chart(self._draw_loadings, rows=rows, columns=2, height=1.3, sharex=True)
-        return shown
+            shape: dict[str, Any] = {"rows": -(-len(self.concepts) // 2), "columns": 2, "height": 1.3}
+            makers["loadings"] = partial(chart, self._draw_loadings, sharex=True, **shape)
+        return drawn("picture", makers)
 
     def _draw_rotation(self, axes: Any) -> None:
         mean, deviation = self.alignment.mean(), self.alignment.deviation()
@@ -105,6 +107,7 @@ class AxisAlignmentResult(Result):
             f"0, not at all, to 1, wholly; thresholds anew in each basis. Mean and standard deviation of {repeats} "
             "rotations; dotted: the units in another order, which must change nothing. If fewer concepts are found in "
             "rotated bases, the axes of the layer are special; where the deviation reaches across, nothing is shown."
+            f"{omissions(self.left_out)}"
         )
         loadings = (
             "The leading direction of the standardised activations at the positions of each concept (singular value "
@@ -150,10 +153,12 @@ class AxisAlignmentPlugin(Plugin):
         )
         (found,) = dissect_layers(net, data, [layer], 1, **options)[0].values()
         go_on_alone()
+        left_out: list[str] = []
         names = self.loadings or [found.concepts[c] for c in found.iou.amax(dim=0).argsort(descending=True)[:MOST]]
-        carried = self._loadings(net, data, layer.name, names)
+        carried = attempt(left_out, "loadings", lambda: self._loadings(net, data, layer.name, names)) or {}
         return AxisAlignmentResult(
-            **vars(turned), concepts=tuple(carried), verdicts=tuple(one.verdict for one in carried.values()),
+            **vars(turned) | {"left_out": tuple(left_out)},
+            concepts=tuple(carried), verdicts=tuple(one.verdict for one in carried.values()),
             loadings=torch.stack([one.loadings for one in carried.values()]) if carried else torch.zeros(0),
             energy=torch.tensor([one.energy for one in carried.values()]),
             chance=torch.tensor([float(one.by_chance.quantile(0.95)) for one in carried.values()]),
@@ -166,7 +171,6 @@ class AxisAlignmentPlugin(Plugin):
             if name not in data.concepts.names:
                 raise unknown(f"plugin.{self.name}.loadings", name, data.concepts.names)
         rows, present = concept_rows(net, data, layer, self.batch_size)
-        rows[:, ~rows.isfinite().all(dim=0)] = 0.0  # a broken unit, of which the dissection has warned, loads nothing
         members = {name: present[:, data.concepts.names.index(name)] for name in names}
         if absent := [name for name, own in members.items() if not own.any() and name in self.loadings]:
             warnings.warn(

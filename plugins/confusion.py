@@ -22,6 +22,7 @@ from interp.draw import divergent, enlarge, grid, rgb
 from interp.draw.matrix import matrix, pixels, texts
 from interp.draw.table import html_table, thumbnails
 from interp.errors import UserError
+from interp.parts import drawn
 from interp.probe import Probe
 from interp.result import Cell, Result, longer_film
 from plugins.base import Plugin
@@ -92,18 +93,21 @@ class ConfusionResult(Result):
         names = [self.class_names[j] for j in kept.tolist()]
         names += [f"{len(self.class_names) - len(kept)} others"] if len(kept) < len(counts) else []
         shares, corner = row_shares(counts), "true / predicted"
-        drawn = {
-            "rows": matrix(shares, texts(shares, "{:.0%}"), names, names, corner),
-            "counts": matrix(counts / counts.max(), texts(counts, "{:d}"), names, names, corner),
+        makers = {
+            "rows": lambda: matrix(shares, texts(shares, "{:.0%}"), names, names, corner),
+            "counts": lambda: matrix(counts / counts.max(), texts(counts, "{:d}"), names, names, corner),
         }
         if len(kept) < len(counts):
-            drawn["whole"] = pixels(row_shares(blocks(sparse, WHOLE)), side=720)
+            makers["whole"] = lambda: pixels(row_shares(blocks(sparse, WHOLE)), side=720)
         if len(self.pairs):
-            drawn["pairs"] = self._pairs()
+            makers["pairs"] = self._pairs
         if len(self.looks) > 1:
-            cells = torch.stack([pixels(frame, side=160).float() / 255 for frame in self.film])
-            drawn["film"] = grid(cells[None], (), [f"look {look}" for look in self.looks])
-        return drawn
+            makers["film"] = self._film
+        return drawn("picture", makers)
+
+    def _film(self) -> Tensor:
+        cells = torch.stack([pixels(frame, side=160).float() / 255 for frame in self.film])
+        return grid(cells[None], (), [f"look {look}" for look in self.looks])
 
     @classmethod
     def compared(cls, results: dict[str, Self]) -> dict[str, tuple[Tensor, str]]:

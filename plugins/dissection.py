@@ -2,17 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from interp.dissection import ConceptData, Dissection, change, concept_data, dissect_layers, evidence
+from interp.dissection import (
+    ConceptData,
+    Dissection,
+    TopImages,
+    broken_units,
+    change,
+    concept_data,
+    dissect_layers,
+    evidence,
+)
 from interp.draw import grid
 from interp.draw.detectors import emergence, histogram, iou_matrix, masked
 from interp.draw.table import small, thumbnails
 from interp.errors import UserError
 from interp.layers import Layer, find_layer, spread_layers
+from interp.parts import attempt, drawn, omissions
 from interp.probe import Probe
 from interp.result import Cell, Result
 from interp.share import go_on_alone
@@ -121,15 +132,15 @@ class DissectionResult(Result):
         units, many = self.units, len(self.concepts)
         detected = torch.where(units.detectors, units.best, many)  # those of no concept come last and are cut off
         counts = {name: own.bincount(minlength=many + 1)[:many] for name, own in self._split(detected).items()}
-        shown = {
-            "detectors": histogram(counts, self.concepts, self.category, self.categories),
-            "iou": iou_matrix(self._split(units.iou), self.concepts, self.category, self.minimum),
+        makers = {
+            "detectors": lambda: histogram(counts, self.concepts, self.category, self.categories),
+            "iou": lambda: iou_matrix(self._split(units.iou), self.concepts, self.category, self.minimum),
         }
         if len(self.shown):
-            shown["units"] = self._sheet()
+            makers["units"] = self._sheet
         if len(self.history) > 1:
-            shown["emergence"] = emergence(self.history, self._standing(), self.categories)
-        return shown
+            makers["emergence"] = lambda: emergence(self.history, self._standing(), self.categories)
+        return drawn("picture", makers)
 
     def _sheet(self) -> Tensor:
         units, layer, number = self.units, *self._places()
@@ -166,6 +177,7 @@ class DissectionResult(Result):
             named = ", ".join(far[:8]) + (", ..." if len(far) > 8 else "")
             text += f" Out of reach, as units fire on far fewer or more pixels than these cover: {named}"
             text += " (a larger quantile would reach larger ones)."
+        text += omissions(self.left_out)
         sheet = (
             "The best units of each layer, another concept each where there are so many: the images in which they "
             f"peak highest, lit where they fire; beside the name the IoU. At {self.minimum:g} or less it is no "
@@ -221,7 +233,12 @@ class DissectionPlugin(Plugin):
         found, tops = dissect_layers(net, data, layers, self.top, **options)
         go_on_alone()
         each = list(found.values())
-        sheets = [self._sheet(net, data, layer, found[layer.name], tops[layer.name].images) for layer in layers]
+        left_out = broken_units(each)
+        sheets = [
+            attempt(left_out, f"pictures of {layer.name}", partial(self._sheet, net, data, layer, found, tops))
+            or self._no_sheet(data)
+            for layer in layers
+        ]
         sizes = [len(one.thresholds) for one in each]
         starts = [sum(sizes[:at]) for at in range(len(sizes))]
         shown = torch.cat([units + start for (units, *_), start in zip(sheets, starts, strict=True)])
@@ -234,11 +251,25 @@ class DissectionPlugin(Plugin):
             chance=torch.stack([one.chance for one in each]), quantile=self.quantile, count=len(data), shown=shown,
             images=torch.cat([images for _, images, _ in sheets]), masks=torch.cat([fires for *_, fires in sheets]),
             peaks=peaks, peak=peak, since=units.detectors.long() - 1, history=counts[None], changes={},
-            concepts_lost=(), concepts_gained=(),
+            concepts_lost=(), concepts_gained=(), left_out=tuple(left_out),
         )  # fmt: skip
 
     def _sheet(
-        self, net: nn.Module, data: ConceptData, layer: Layer, found: Dissection, tops: Tensor
+        self,
+        net: nn.Module,
+        data: ConceptData,
+        layer: Layer,
+        found: dict[str, Dissection],
+        tops: dict[str, TopImages],
     ) -> tuple[Tensor, Tensor, Tensor]:
-        units = found.leading(self.shown)
-        return units, *evidence(net, data, layer, units, tops[units], found.thresholds, self.batch_size)
+        """The units shown, the images in which they peak, and where they fire."""
+        own = found[layer.name]
+        units = own.leading(self.shown)
+        peaks = tops[layer.name].images[units]
+        return units, *evidence(net, data, layer, units, peaks, own.thresholds, self.batch_size)
+
+    def _no_sheet(self, data: ConceptData) -> tuple[Tensor, Tensor, Tensor]:
+        channels, height, width = data.image(0).shape
+        sizes = (0, min(self.top, len(data)))
+        images = torch.zeros(*sizes, channels, height, width, dtype=torch.uint8)
+        return torch.zeros(0, dtype=torch.int64), images, torch.zeros(*sizes, height, width, dtype=torch.bool)

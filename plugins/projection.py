@@ -12,6 +12,7 @@ from interp.draw.scatter import NAMED, class_colours, legend, scatter
 from interp.draw.scatter_widget import scatter_widget
 from interp.draw.text import one_line
 from interp.errors import UserError, unknown
+from interp.parts import attempt, drawn, omissions
 from interp.probe import Probe
 from interp.projection import METHODS, embed, measures, movement, project, reduce
 from interp.result import Result, longer_film
@@ -33,7 +34,7 @@ class ProjectionResult(Result):
     iterations: int
     seed: int
     labels: Tensor  # (N,) int64, -1 where the class is unknown
-    predicted: Tensor  # (N,) int64
+    predicted: Tensor  # (N,) int64, -1 where the network has no answer
     class_names: tuple[str, ...]  # J names
     thumbnails: Tensor  # (N, C, s, s) uint8
     of: int  # images in the validation set
@@ -59,17 +60,21 @@ class ProjectionResult(Result):
         return {**self.trust, "variance_kept": self.variance_kept, **moved}
 
     def pictures(self) -> dict[str, Tensor]:
+        return drawn("picture", {"scatter": self._scatter} | ({"film": self._film} if len(self.looks) > 1 else {}))
+
+    def _scatter(self) -> Tensor:
         classes = len(self.class_names)
         colours = class_colours(self.labels, classes)
         plane = scatter(self.layout, colours, self.wrong)
         if classes <= NAMED:
             every = class_colours(torch.arange(classes), classes)
             plane = torch.cat([plane, legend(self.class_names, every, plane.shape[1])], dim=2)
-        drawn = {"scatter": plane}
-        if len(self.looks) > 1:
-            cells = torch.stack([scatter(layout, colours, side=200) for layout in self.film]).float() / 255
-            drawn["film"] = grid(cells[None], (), [f"look {look}" for look in self.looks])
-        return drawn
+        return plane
+
+    def _film(self) -> Tensor:
+        colours = class_colours(self.labels, len(self.class_names))
+        cells = torch.stack([scatter(layout, colours, side=200) for layout in self.film]).float() / 255
+        return grid(cells[None], (), [f"look {look}" for look in self.looks])
 
     def captions(self) -> dict[str, str]:
         n, trust = len(self.labels), self.trust
@@ -81,23 +86,24 @@ class ProjectionResult(Result):
                 f"{trust['knn_accuracy']:.0%} have the class of most of their 10 nearest in the layer (silhouette "
                 f"{trust['silhouette']:.2f}). "
             )
-        text += f"Neighbours in the picture are neighbours in the layer to {trust['trustworthiness']:.0%}. "
+        if "trustworthiness" in trust:
+            text += f"Neighbours in the picture are neighbours in the layer to {trust['trustworthiness']:.0%}. "
         if self.method != "pca":
             text += "Distances between groups, their sizes and their density mean little in such a picture. "
         film = "The same images at earlier looks (0 is the first); each begins at the layout before it."
-        return {"scatter": text.strip(), **({"film": film} if len(self.looks) > 1 else {})}
+        text = text.strip() + omissions(self.left_out)
+        return {"scatter": text, **({"film": film} if len(self.looks) > 1 else {})}
 
     def widgets(self) -> dict[str, str]:
         looks = [f"{look}" for look in self.looks]
         names, caption = self.class_names, self.captions()["scatter"].replace("black crosses", "rims")
-        return {
-            "explore": scatter_widget(self.film, looks, self.labels, self.predicted, names, self.thumbnails, caption)
-        }
+        args = (self.film, looks, self.labels, self.predicted, names, self.thumbnails, caption)
+        return {"explore": scatter_widget(*args)}
 
     def to_tensorboard(self, writer: Any, name: str, step: int) -> None:
         """TensorBoard's projector: the embeddings with their images, classes and predictions."""
         names = [one_line(name) for name in self.class_names]  # its table is of lines and tabs
-        said = [names[j] for j in self.predicted.tolist()]
+        said = [names[j] if j >= 0 else "none" for j in self.predicted.tolist()]
         true = [names[j] if j >= 0 else "unknown" for j in self.labels.tolist()]
         rows = [[a, b, "wrong" if w else ""] for a, b, w in zip(true, said, self.wrong.tolist(), strict=True)]
         images = rgb(self.thumbnails) / 255
@@ -130,8 +136,14 @@ class ProjectionPlugin(Plugin):
         found = embed(net, some.batches(self.batch_size), self.layer, side)
         vectors, kept = reduce(found.vectors, self.dimensions, self.seed)
         layout = project(vectors, self.method, iterations=self.iterations, seed=self.seed)
+        left_out = self._unpredicted(found.predicted)
+        measured = attempt(left_out, "measures of the layout", lambda: measures(vectors, found.labels, layout))
         return ProjectionResult(
             vectors, kept, self.layer or "the input of the last linear layer", layout, self.method, self.iterations,
             self.seed, found.labels, found.predicted, probe.class_names, found.thumbnails, of,
-            measures(vectors, found.labels, layout), layout[None], (0,),
+            measured or {}, layout[None], (0,), left_out=tuple(left_out),
         )  # fmt: skip
+
+    def _unpredicted(self, predicted: Tensor) -> list[str]:
+        missing = int((predicted < 0).sum())
+        return [f"predictions of {missing} images (their logits are NaN or infinite)"] if missing else []

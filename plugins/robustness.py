@@ -1,7 +1,8 @@
 """How far answers, detectors and activations survive disturbed images, epoch by epoch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from typing import Any, ClassVar, Self
 
@@ -9,13 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from interp.attack import Attacked
-from interp.dissection import ConceptData, concept_data, evidence, targets_of
+from interp.confusion import all_answered
+from interp.dissection import ConceptData, broken_units, concept_data, evidence, targets_of
 from interp.dissection.robustness import SURVIVAL, Seen, see, survival
 from interp.draw import grid
 from interp.draw.charts import chart, lines, palette, shades
 from interp.draw.detectors import masked
 from interp.errors import UserError
 from interp.layers import Layer, find_layer, spread_layers
+from interp.parts import attempt, drawn, each_of, omissions
 from interp.perturbation import ATTACKS, Disturbed, disturbances
 from interp.probe import Probe
 from interp.result import Cell, Result
@@ -69,15 +72,17 @@ class RobustnessResult(Result):
         return {"survival": (["layer", "images", self.right, *SURVIVAL], rows)}
 
     def pictures(self) -> dict[str, Tensor]:
-        shown: dict[str, Tensor] = {}
+        makers: dict[str, Callable[[], Tensor]] = {}
         for suffix, families in self._pages():
             shape: dict[str, Any] = {"rows": 4, "columns": len(families), "height": 1.7}
-            shown[f"curves{suffix}"] = chart(self._curves, families, sharex="col", sharey="row", **shape)
+            makers[f"curves{suffix}"] = partial(chart, self._curves, families, sharex="col", sharey="row", **shape)
             if self.rows:
-                at = [0, *(d for chosen in families.values() for d in chosen)]
-                cells = masked(self.images[:, at], self.masks[:, at])
-                shown[f"units{suffix}"] = grid(cells, self.rows, [self._name(d) for d in at])
-        return shown
+                makers[f"units{suffix}"] = partial(self._units, families)
+        return drawn("picture", makers)
+
+    def _units(self, families: dict[str, list[int]]) -> Tensor:
+        at = [0, *(d for chosen in families.values() for d in chosen)]
+        return grid(masked(self.images[:, at], self.masks[:, at]), self.rows, [self._name(d) for d in at])
 
     @classmethod
     def compared(cls, results: dict[str, Self]) -> dict[str, tuple[Tensor, str]]:
@@ -133,7 +138,7 @@ class RobustnessResult(Result):
             f"those of the undisturbed images. {self.right.capitalize()}: {answer}. Kept are detectors ({had}) that "
             "still detect their concept: where they are few the curve says little. IoU kept: with that concept, over "
             "what it was. Rank correlation: whether the same images still excite a unit most. Noise also brightens, by "
-            "half its strength; shuffling breaks whatever is larger than a patch."
+            f"half its strength; shuffling breaks whatever is larger than a patch.{omissions(self.left_out)}"
         )
         units = (
             "The best units of each layer, with their concept and IoU, in the images in which they peak: original and "
@@ -179,23 +184,32 @@ class RobustnessPlugin(Plugin):
         layers = [Layer.named(net, probe.images, name) for name in self.layers] or spread_layers(net, probe.images[:8])
         self.layers = [layer.name for layer in layers]
         options: dict[str, Any] = {name: getattr(self, name) for name in ("quantile", "minimum", "batch_size")}
-        clean = see(net, data, layers, self.top, **options)
+        clean = self._see(net, data, layers, options)
+        left_out = broken_units(clean.found[layer.name] for layer in layers)
         options["thresholds"] = {name: found.thresholds for name, found in clean.found.items()}
         classes = targets_of(probe, data, self.concepts)
         targets = clean.answers if classes is None else classes
-        all_data = [("", "0", data), *self._disturbed(net, data, targets)]
-        seen = [clean, *(see(net, part, layers, self.top, **options) for *_, part in all_data[1:])]
+        disturbed = {f"{family} {strength}": (family, strength, part)
+                     for family, strength, part in self._disturbed(net, data, targets)}  # fmt: skip
+        makers = {name: partial(self._see, net, part, layers, options) for name, (*_, part) in disturbed.items()}
+        seen = [clean, *(found := each_of(left_out, makers)).values()]
         go_on_alone()
-        sheets = [self._sheet(net, part, layers, clean) for *_, part in all_data]
+        families, strengths, parts = zip(("", "0", data), *(disturbed[name] for name in found), strict=True)
+        sheets = attempt(left_out, "pictures of units", partial(self._sheets, net, parts, layers, clean))
+        survived = [torch.stack([survival(clean, one, name) for name in self.layers]) for one in seen]
         return RobustnessResult(
-            tuple(self.layers), tuple(family for family, *_ in all_data), tuple(name for _, name, _ in all_data),
-            right="agreement" if classes is None else "accuracy",
+            tuple(self.layers), families, strengths, right="agreement" if classes is None else "accuracy",
             answers=torch.stack([(one.answers == targets).double().mean() for one in seen]),
-            survival=torch.stack([torch.stack([survival(clean, one, name) for name in self.layers]) for one in seen]),
-            count=len(data), rows=self._rows(layers, clean),
-            images=torch.stack([images for images, _ in sheets], dim=1),
-            masks=torch.stack([fires for _, fires in sheets], dim=1),
+            survival=torch.stack(survived), count=len(data), rows=self._rows(layers, clean) if sheets else (),
+            images=sheets[0] if sheets else torch.zeros(0, dtype=torch.uint8),
+            masks=sheets[1] if sheets else torch.zeros(0, dtype=torch.bool), left_out=tuple(left_out),
         )  # fmt: skip
+
+    def _see(self, net: nn.Module, data: ConceptData, layers: Sequence[Layer], options: dict[str, Any]) -> Seen:
+        """What the network makes of `data`; raises ValueError where it has no answer to an image."""
+        found = see(net, data, layers, self.top, **options)
+        all_answered(found.answers)
+        return found
 
     def _disturbed(
         self, net: nn.Module, data: ConceptData, targets: Tensor
@@ -207,6 +221,13 @@ class RobustnessPlugin(Plugin):
             else:
                 for kind in disturbances([name]):
                     yield kind.family, kind.strength, Disturbed(data, kind, self.seed)
+
+    def _sheets(
+        self, net: nn.Module, parts: Sequence[ConceptData], layers: Sequence[Layer], clean: Seen
+    ) -> tuple[Tensor, Tensor]:
+        """Those of all data: (S, D + 1, C, H, W) uint8 and (S, D + 1, H, W) bool."""
+        images, masks = zip(*(self._sheet(net, data, layers, clean) for data in parts), strict=True)
+        return torch.stack(images, dim=1), torch.stack(masks, dim=1)
 
     def _sheet(self, net: nn.Module, data: ConceptData, layers: Sequence[Layer], clean: Seen) -> tuple[Tensor, Tensor]:
         """Images (S, C, H, W) uint8 of `data` in which the leading units peak undisturbed, and where these fire."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from interp.draw.charts import heat_map
 from interp.errors import UserError
 from interp.layers import Layer, find_layer, spread_layers
+from interp.parts import omissions
 from interp.probe import Probe
 from interp.result import Result
 from interp.similarity import COMPONENTS, SIDE, cka, linear_cka, packed, similarity
@@ -90,7 +91,7 @@ class SimilarityResult(Result):
                 f" The same for all images: {', '.join(self.constant)}; likeness to such a layer is undefined, drawn "
                 "as 0 and left out of means and drift."
             )
-        return {"layers": text}
+        return {"layers": text + omissions(self.left_out)}
 
     def _kept(self) -> str:
         """How exact comparisons with other looks and networks are, where they are not."""
@@ -139,5 +140,9 @@ class SimilarityPlugin(Plugin):
         named = [Layer.named(net, sample, name) for name in self.layers]
         chosen = named or spread_layers(net, sample, count=8)
         images = (batch for batch, _ in probe.some(self.images).batches(self.batch_size))
-        names = tuple(layer.name for layer in chosen)
-        return SimilarityResult(names, **vars(similarity(net, images, chosen)), kinship=torch.zeros(0))
+        found = {**vars(similarity(net, images, chosen))}
+        broken = found.pop("broken")
+        return SimilarityResult(
+            tuple(layer.name for layer in chosen if layer.name not in broken), **found, kinship=torch.zeros(0),
+            left_out=tuple(f"{name} (NaN or infinite)" for name in broken),
+        )  # fmt: skip

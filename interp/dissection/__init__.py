@@ -3,13 +3,14 @@
 from interp.dissection.broden import Broden
 from interp.dissection.changes import Change, change
 from interp.dissection.concepts import ConceptData, Concepts, Labels
-from interp.dissection.result import Dissection
+from interp.dissection.result import Dissection, broken_units
 from interp.dissection.segmentation import Segmentation, segmentation_folder
 from interp.dissection.source import concept_data, targets_of
 from interp.dissection.stream import dissect, observe, tally
 from interp.dissection.top import TopImages, dissect_layers, evidence
 
 __all__ = [
-    "Broden", "Change", "ConceptData", "Concepts", "Dissection", "Labels", "Segmentation", "TopImages", "change",
-    "concept_data", "dissect", "dissect_layers", "evidence", "observe", "segmentation_folder", "tally", "targets_of",
+    "Broden", "Change", "ConceptData", "Concepts", "Dissection", "Labels", "Segmentation", "TopImages", "broken_units",
+    "change", "concept_data", "dissect", "dissect_layers", "evidence", "observe", "segmentation_folder", "tally",
+    "targets_of",
 ]  # fmt: skip

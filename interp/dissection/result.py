@@ -1,7 +1,7 @@
 """What a dissection found in one layer."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -89,6 +89,11 @@ class Dissection(Result):
         """Concepts that have a detector, int64 ascending."""
         return self.best[self.detectors].unique()
 
+    @property
+    def broken(self) -> Tensor:
+        """(U,) bool: the unit put out NaN or infinity, so that it never fires."""
+        return self.thresholds.isnan()
+
     def leading(self, count: int) -> Tensor:
         """Up to `count` units (n,) int64 that fire on something: the best of each concept, then others by their IoU."""
         order = self.best_iou.argsort(descending=True, stable=True)
@@ -136,5 +141,14 @@ class Dissection(Result):
         if missing := self.no_support():
             named = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
             warnings.warn(f"no support: {len(missing)} concepts have no pixel in these images: {named}", stacklevel=3)
-        if broken := int(self.thresholds.isnan().sum()):
+        if broken := int(self.broken.sum()):
             warnings.warn(f"{broken} units of {self.layer} put out NaN or infinity: they are left out", stacklevel=3)
+
+
+def broken_units(found: Iterable[Dissection]) -> list[str]:
+    """What to say of units that put out NaN or infinity, layer by layer; raises ValueError where no other is left."""
+    counts = {one.layer: (int(one.broken.sum()), len(one.broken)) for one in found}
+    if counts and all(broken == units for broken, units in counts.values()):
+        raise ValueError(f"every unit of {', '.join(counts)} puts out NaN or infinity")
+    said = {layer: f"{broken} of {units} units of {layer}" for layer, (broken, units) in counts.items() if broken}
+    return [f"{text} (they put out NaN or infinity)" for text in said.values()]

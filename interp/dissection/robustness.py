@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from interp.confusion import answers
 from interp.dissection.changes import change, rank_correlation
 from interp.dissection.concepts import ConceptData
 from interp.dissection.result import Dissection
@@ -34,7 +35,7 @@ class Seen:
     found: dict[str, Dissection]  # by layer
     tops: dict[str, TopImages]  # by layer
     pooled: dict[str, Tensor]  # by layer: (N, U) mean activation of each image
-    answers: Tensor  # (N,) int64, predicted classes
+    answers: Tensor  # (N,) int64, predicted classes, -1 where the logits are NaN or infinite
 
 
 def see(net: nn.Module, data: ConceptData, layers: Sequence[Layer], keep: int = 5, **options) -> Seen:
@@ -42,23 +43,23 @@ def see(net: nn.Module, data: ConceptData, layers: Sequence[Layer], keep: int = 
 
     Unlike a dissection alone it holds U numbers an image: for a probe of some thousands.
     """
-    whole, answers = _WithLogits(net), list[Tensor]()
+    whole, answered = _WithLogits(net), list[Tensor]()
     first = part(len(data), options.get("batch_size", BATCH)).start
     tops = {layer.name: TopImages(keep, first) for layer in layers}
     pooled: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
 
     def view(activations: dict[str, Tensor]) -> dict[str, Tensor]:
-        answers.append(activations["logits"].argmax(dim=1).cpu())
+        answered.append(answers(activations["logits"]).cpu())
         grids = {layer.name: layer.layout.grid(activations[whole.prefix + layer.name]) for layer in layers}
         for name, values in grids.items():
             tops[name].add(values.amax(dim=(2, 3)))
-            pooled[name].append(values.float().mean(dim=(2, 3)).nan_to_num().cpu())
+            pooled[name].append(values.float().mean(dim=(2, 3)).cpu())
         return grids
 
     found = dissect(whole, data, [*(whole.prefix + layer.name for layer in layers), "logits"], view=view, **options)
     for top in tops.values():
         top.unite()
-    return Seen(found, tops, {name: gathered(parts) for name, parts in pooled.items()}, gathered(answers))
+    return Seen(found, tops, {name: gathered(parts) for name, parts in pooled.items()}, gathered(answered))
 
 
 SURVIVAL = ("detectors", "concepts", "kept", "lost", "gained", "IoU kept", "rank correlation")
@@ -68,13 +69,14 @@ def survival(before: Seen, after: Seen, layer: str) -> Tensor:
     """What became of the detectors of a layer: (7,) float64 in the order of `SURVIVAL`.
 
     Detectors now and the concepts that have one; detectors kept, lost and gained; the mean over the detectors from
-    before of the IoU with their concept over what it was (0 without any); the mean over units of Spearman's
+    before of the IoU with their concept over what it was (0 without any); the mean over units without NaN of Spearman's
     correlation of their pooled activations, over the same images.
     """
     found = change(before.found[layer], after.found[layer])
     had = before.found[layer].detectors
-    alive = before.pooled[layer].std(dim=0, correction=0) > 0
-    correlation = rank_correlation(before.pooled[layer], after.pooled[layer])[alive]
+    first, second = (seen.pooled[layer] for seen in (before, after))
+    alive = (first.std(dim=0, correction=0) > 0) & (first.isfinite() & second.isfinite()).all(dim=0)
+    correlation = rank_correlation(first[:, alive], second[:, alive])
     counts = [*after.found[layer].level(), *(int(part.sum()) for part in (found.kept, found.lost, found.gained))]
     means = [float(part.mean()) if len(part) else 0.0 for part in (found.iou_kept[had], correlation)]
     return torch.tensor([*counts, *means], dtype=torch.float64)

@@ -116,7 +116,8 @@ def axis_alignment(
 ) -> AxisAlignment:
     """Dissect `layer` in its own basis, permuted, and rotated by the powers `alphas` of `rotations` random rotations.
 
-    `at_once` bases share a forward pass, which bounds the memory; `options` go to `dissect`.
+    `at_once` bases share a forward pass, which bounds the memory; `options` go to `dissect`. Raises ValueError where a
+    unit puts out NaN or infinity: mixed with it, all would.
     """
     if rotations < 1 or not alphas or not all(0 < alpha <= 1 for alpha in alphas):
         raise UserError(f"rotations={rotations}, alphas={tuple(alphas)}: at least one rotation, alphas in (0, 1]")
@@ -130,6 +131,8 @@ def axis_alignment(
     for start in range(0, len(bases), at_once):
         named = {str(start + place): basis for place, basis in enumerate(bases[start : start + at_once])}
         found = dissect(net, data, [layer], view=_in_bases(at, named), **options)
+        if any(one.broken.any() for one in found.values()):
+            raise ValueError(f"units of {layer} put out NaN or infinity: mixed with them, so does every rotated unit")
         levels += [found[name].level() for name in named]
     counts = torch.tensor(levels)
     rotated = counts[2:].view(len(alphas), rotations, 2)
