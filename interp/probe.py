@@ -23,6 +23,19 @@ class LabelledImages(Protocol):
     def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
 
 
+class Part:
+    """The images of a data set at some `places` (n,) int64."""
+
+    def __init__(self, dataset: LabelledImages, places: Tensor) -> None:
+        self.dataset, self.places, self.targets = dataset, places.tolist(), dataset.targets[places]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.dataset[self.places[index]]
+
+
 @dataclass(frozen=True)
 class Probe:
     """Images to study, with labels."""
@@ -72,7 +85,7 @@ class Probe:
         if self.dataset is None:
             return replace(self, **{name: getattr(self, name)[:count] for name in ("images", "labels", "indices")})
         places = balanced_choice(self.dataset.targets, count, seed=0)
-        return replace(self, dataset=cast(LabelledImages, Subset(cast(Dataset, self.dataset), places.tolist())))
+        return replace(self, dataset=Part(self.dataset, places))
 
     def label_names(self) -> list[str]:
         """The class name of each image, '' where it is unknown."""

@@ -15,23 +15,31 @@ if TYPE_CHECKING:
 WIDTH = 9.6  # inches of 100 pixels
 NAME = 180  # pixels of a name, at most
 LETTERS = 1.14  # height of the charts' letters, in those of other pictures
-STYLE: Any = {
-    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10,
-    "text.parse_math": False,
-}  # fmt: skip
+SIZE, TITLE = 9, 10  # of letters, in points
 
 
 def chart(draw: Any, *arguments: Any, rows: int = 1, columns: int = 1, height: float = 2.2, **layout: Any) -> Tensor:
     """The picture that `draw(axes, *arguments)` makes on `rows` x `columns` axes (an array), `height` inches a row."""
-    import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with mpl.rc_context({**STYLE, "font.family": families()}):
-        figure = Figure(figsize=(WIDTH, max(1.6, height * rows)), dpi=100, layout="constrained")
-        canvas = FigureCanvasAgg(figure)
-        draw(figure.subplots(rows, columns, squeeze=False, **layout), *arguments)
-        return _picture(figure, canvas)
+    figure = Figure(figsize=(WIDTH, max(1.6, height * rows)), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    draw(figure.subplots(rows, columns, squeeze=False, **layout), *arguments)
+    _style(figure)
+    return _picture(figure, canvas)
+
+
+def _style(figure: "Figure") -> None:
+    """Set on the figure itself: matplotlib's settings are everybody's, and pictures are drawn beside the training."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set(fontsize=SIZE, fontfamily=families(), parse_math=False)
+    for axis in figure.axes:
+        axis.title.set_fontsize(TITLE)
+        axis.tick_params(labelsize=SIZE)  # of ticks that are yet to come
+        axis.spines[["top", "right"]].set_visible(False)
 
 
 def _picture(figure: "Figure", canvas: Any) -> Tensor:

@@ -111,4 +111,4 @@ def _emergence(axes: Any, history: Tensor, since: Mapping[str, Tensor], names: S
         axes[1, at].set_xlabel("look")
     axes[0, 0].set_ylabel("detectors")
     axes[1, 0].set_ylabel("today's detectors\nby the look they\nhave stood since")
-    axes[0, 0].legend(frameon=False, fontsize=8)
+    axes[0, 0].legend(frameon=False)

@@ -1,9 +1,12 @@
 """Pictures as tensors."""
 
+import threading
+
 import pytest
 import torch
 
 from interp.draw import dim, divergent, enlarge, grid, hues, overlay, rgb
+from interp.draw.charts import chart
 
 
 def test_hues_are_fixed_bright_and_distinct():
@@ -62,3 +65,25 @@ def test_one_channel_becomes_grey_and_dim_darkens():
     image = torch.rand(2, 1, 4, 4)
     assert torch.equal(rgb(image)[:, 2], image[:, 0])
     assert dim(rgb(image)).max() < 0.5
+
+
+def test_two_threads_that_draw_leave_matplotlibs_settings_alone():
+    """As after a picture that hangs, when another thread goes on and the first one comes back."""
+    import matplotlib
+
+    before, pictures = dict(matplotlib.rcParams), {}
+    entered, left = ([threading.Event(), threading.Event()] for _ in range(2))
+
+    def draw(axes, number):
+        axes[0, 0].plot([0, 1])
+        entered[number].set()
+        left[number].wait(10)
+
+    threads = [threading.Thread(target=lambda n=n: pictures.update({n: chart(draw, n)})) for n in range(2)]
+    for number, thread in enumerate(threads):
+        thread.start()
+        assert entered[number].wait(10)
+    for number, thread in enumerate(threads):
+        left[number].set()
+        thread.join()
+    assert dict(matplotlib.rcParams) == before and torch.equal(pictures[0], pictures[1])

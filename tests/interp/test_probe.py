@@ -56,3 +56,11 @@ def test_the_rest_of_the_data_set_can_be_read_in_order_with_the_random_state_lef
     assert torch.equal(torch.cat([pixels for pixels, _ in read])[:, 0, 0, 0].mul(255).round(), torch.arange(40.0))
     alone = Probe(probe.images, probe.labels, probe.class_names, probe.indices)
     assert torch.equal(torch.cat([labels for _, labels in alone.batches(4)]), probe.labels)
+
+
+def test_some_of_some_are_balanced_too():
+    some = choose_probe(images([0, 1] * 20), ("a", "b"), 6).some(20)
+    fewer = some.some(4)
+    assert fewer.dataset.targets.tolist() == [0, 0, 1, 1] and len(some.dataset) == 20
+    pixels, labels = next(fewer.batches(4))
+    assert labels.tolist() == ((pixels[:, 0, 0, 0] * 255).round().long() % 2).tolist() == [0, 0, 1, 1]
