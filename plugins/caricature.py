@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -12,6 +13,7 @@ from interp.draw import enlarge, grid, rgb, stepped
 from interp.errors import UserError, unknown
 from interp.featurevis import CANVASES, COLOURS, Caricatures, attribution_caricatures, caricatures, start
 from interp.layers import Layer, find_layer, layers, spread_layers
+from interp.parts import attempt, drawn, each_of, of_those_that_can, omissions
 from interp.probe import Probe
 from interp.result import Result, longer_film
 from plugins.base import Plugin
@@ -30,7 +32,7 @@ class CaricatureResult(Result):
     drawn: Tensor  # (B, T, L, C, H, W) in [0, 1], whole 255ths, as all pictures here
     cosine: Tensor  # (B, T, L) between the activations of picture and image at the layer
     start_cosine: Tensor  # (B, L) of the grey picture that it began from
-    identified: Tensor  # (B, T, L) 1 where no image of another class is nearer to the picture's activations, else 0
+    identified: Tensor  # (B, T, L) 1 where no image of another class is nearer to the picture, else 0; -1 without one
     control: Tensor  # (B, L, C, H, W) the plain caricatures of a network with random weights, or (0,)
     control_cosine: Tensor  # (B, L) that these reach in the network itself, or (0,)
     iterated: bool
@@ -46,25 +48,28 @@ class CaricatureResult(Result):
     def scalars(self) -> dict[str, float]:
         by_layer = {f"cosine/{name}": float(self.cosine[:, 0, at].mean()) for at, name in enumerate(self.layers)}
         control = {"control_cosine": float(self.control_cosine.mean())} if len(self.control) else {}
+        known = self.identified >= 0
         return {
             "cosine": float(self.cosine.mean()),
             "start_cosine": float(self.start_cosine.mean()),
-            "identified": float(self.identified.mean()),
+            **({"identified": float(self.identified[known].mean())} if known.any() else {}),
             **by_layer,
             **control,
         }
 
     def pictures(self) -> dict[str, Tensor]:
-        side = _side(self.images)
         towards = ["" if target == "none" else f" > {target}" for target in self.targets]
         names = [f"{layer}{target}" for target in towards for layer in self.layers]
-        shown = {"caricatures": self._sheet(self.drawn.flatten(1, 2), names)}
+        makers = {"caricatures": lambda: self._sheet(self.drawn.flatten(1, 2), names)}
         if len(self.control):
-            shown["control"] = self._sheet(self.control, self.layers)
+            makers["control"] = lambda: self._sheet(self.control, self.layers)
         if len(self.looks) > 1:
-            cells = torch.stack([enlarge(rgb(frame), side) for frame in self.film], dim=1)
-            shown["film"] = grid(cells, self.labels, [f"{look}" for look in self.looks])
-        return shown
+            makers["film"] = self._film
+        return drawn("picture", makers)
+
+    def _film(self) -> Tensor:
+        cells = torch.stack([enlarge(rgb(frame), _side(self.images)) for frame in self.film], dim=1)
+        return grid(cells, self.labels, [f"{look}" for look in self.looks])
 
     def _sheet(self, drawn: Tensor, names: Sequence[str]) -> Tensor:
         side = _side(self.images)
@@ -92,11 +97,15 @@ class CaricatureResult(Result):
         )
         if self.iterated:
             text += "The attribution runs from layer to layer (its authors are not sure that this is principled). "
+        share = self.scalars().get("identified")
+        nearer = "there is no image of another class to be nearer to"
+        if share is not None:
+            nearer = f"{share:.0%} are nearer to their image than to any image of another class"
         text += (
             f"Mean cosine to the image's own activations {self.cosine.mean():.2f} (from grey: "
-            f"{self.start_cosine.mean():.2f}); {self.identified.mean():.0%} are nearer to their image than to any "
-            "image of another class. Where that is low, the picture says little about the image; where it is high, the "
-            "network need not have learned anything: random weights reach it too, so compare with epoch 0."
+            f"{self.start_cosine.mean():.2f}); {nearer}. Where that is low, the picture says little about the image; "
+            "where it is high, the network need not have learned anything: random weights reach it too, so compare "
+            f"with epoch 0.{omissions(self.left_out)}"
         )
         film = f"The caricature at {self.layers[-1]} at earlier looks (columns; 0 is the first)."
         control = (
@@ -132,6 +141,7 @@ class CaricaturePlugin(Plugin):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.layers = [self.layers] if isinstance(self.layers, str) else list(self.layers)
+        self._by_rule = not self.layers
         targets = [self.targets] if isinstance(self.targets, str) else self.targets
         named = {"True": "true", "None": "none"}  # as YAML reads true and null
         self.targets = [named.get(str(target), str(target)) for target in targets]
@@ -151,23 +161,41 @@ class CaricaturePlugin(Plugin):
     def analyze(self, net: nn.Module, probe: Probe) -> CaricatureResult:
         chosen = torch.linspace(0, len(probe) - 1, min(self.images, len(probe))).round().long().to(probe.labels.device)
         images, labels = probe.images[chosen], probe.labels[chosen]
-        names = self.layers or [layer.name for layer in spread_layers(net, probe.images[:8])]
+        names = list(self.layers) or [layer.name for layer in spread_layers(net, probe.images[:8])]
         self.layers = names
-        targets = [self._target(net, probe, images, labels, word) for word in self.targets]
+        targets = {word: self._target(net, probe, images, labels, word) for word in self.targets}
         canvas, transforms = start(self.canvas, probe.images, images.shape, colour=self.colour, seed=self.seed)
         options = {"canvas": canvas, "transforms": transforms, "steps": self.steps, "seed": self.seed}
-        drawn = [self._draw(net, images, names, target, options) for target in targets]
+        left_out: list[str] = []
+        draw = partial(self._draw_all, net, images, targets, options)
+        names, (found, failed) = of_those_that_can(left_out, names, draw, settings=not self._by_rule)
         at = [Layer.named(net, images, name) for name in names]
-        seen = torch.stack([self._identified(net, each, images, labels, at) for each in drawn], dim=1)
-        control, control_cosine = (
-            self._control(net, images, names, at, options) if self.control else (torch.zeros(0),) * 2
-        )
-        pictures = stepped(torch.stack([each.pictures for each in drawn], dim=1))
+        seen = [self._identified(net, one, images, labels, at) for one in found.values()]
+        control = None
+        if self.control:
+            control = attempt(failed, "control", lambda: self._control(net, images, names, at, options))
+        controls, control_cosine = control or (torch.zeros(0),) * 2
+        pictures = stepped(torch.stack([one.pictures for one in found.values()], dim=1))
+        cosine = torch.stack([one.cosine for one in found.values()], dim=1)
+        before = next(iter(found.values())).start_cosine
         return CaricatureResult(
-            images, tuple(probe.class_names[j] if j >= 0 else "" for j in labels.tolist()), tuple(names),
-            tuple(self.targets), pictures, torch.stack([each.cosine for each in drawn], dim=1), drawn[0].start_cosine,
-            seen, stepped(control), control_cosine, self.iterated, film=pictures[None, :, 0, -1], looks=(0,),
+            images, tuple(probe.class_names[j] if j >= 0 else "" for j in labels.tolist()), tuple(names), tuple(found),
+            pictures, cosine, before, torch.stack(seen, dim=1), stepped(controls), control_cosine,
+            self.iterated, film=pictures[None, :, 0, -1], looks=(0,), left_out=(*left_out, *failed),
         )  # fmt: skip
+
+    def _draw_all(
+        self,
+        net: nn.Module,
+        images: Tensor,
+        targets: dict[str, Tensor | str | None],
+        options: dict[str, Any],
+        names: list[str],
+    ) -> tuple[dict[str, Caricatures], list[str]]:
+        """What is drawn towards each target that allows it, and what does not."""
+        failed: list[str] = []
+        makers = {word: partial(self._draw, net, images, names, target, options) for word, target in targets.items()}
+        return each_of(failed, makers), failed
 
     def _target(self, net: nn.Module, probe: Probe, images: Tensor, labels: Tensor, word: str) -> Tensor | str | None:
         """Classes (B,), the name of a layer, or None for the plain caricature."""
@@ -194,7 +222,10 @@ class CaricaturePlugin(Plugin):
     def _identified(
         self, net: nn.Module, drawn: Caricatures, images: Tensor, labels: Tensor, at: list[Layer]
     ) -> Tensor:
-        """(B, L) 1 where no image of another class comes nearer to the picture's activations than its own image."""
+        """(B, L) 1 where no image of another class comes nearer to the picture's activations than its own image.
+
+        -1 where there is no such image.
+        """
         itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
         other = (labels[:, None] != labels[None]) | ((labels < 0)[:, None] & ~itself)  # unknown classes may differ
         found = []
@@ -202,7 +233,7 @@ class CaricaturePlugin(Plugin):
             both = [layer.activations(net, x, self.batch_size).flatten(1) for x in (drawn.pictures[:, index], images)]
             cosine = nn.functional.normalize(both[0], dim=1) @ nn.functional.normalize(both[1], dim=1).T
             nearest_other = cosine.masked_fill(~other, -2).amax(dim=1)
-            found.append((cosine.diagonal() > nearest_other).float())
+            found.append((cosine.diagonal() > nearest_other).float().masked_fill(~other.any(dim=1), -1))
         return torch.stack(found, dim=1)
 
     def _control(

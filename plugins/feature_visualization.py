@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from interp.featurevis import CANVASES, COLOURS, activation_grid, colours, mosai
 from interp.featurevis.objective import Objective
 from interp.featurevis.render import Rendered
 from interp.layers import Layer, find_layer, spread_layers
+from interp.parts import attempt, drawn, of_those_that_can, omissions
 from interp.probe import Probe
 from interp.result import Result, finite
 from plugins.base import Plugin
@@ -48,6 +50,10 @@ class FeatureVisualizationResult(Result):
         }
 
     def pictures(self) -> dict[str, Tensor]:
+        grids = {"activation_grid": self._activation_grid} if len(self.grids) else {}
+        return drawn("picture", {"channels": self._channels} | grids)
+
+    def _channels(self) -> Tensor:
         side, count = 96, min(self.shown, len(self.images))
         order = self.of_images.argsort(dim=1, descending=True, stable=True)
         thumbnails = enlarge(rgb(self.images), side)
@@ -61,12 +67,12 @@ class FeatureVisualizationResult(Result):
         cells = torch.cat([enlarge(rgb(self.drawn), side)[:, None], notes, most, least], dim=1)
         names = [f"{layer}: {channel}" for layer, channel in zip(self.layers, self.channels.tolist(), strict=True)]
         columns = ["picture", "objective", "most", *[""] * (count - 1), *[""] * (count - 1), "least"]
-        shown = {"channels": grid(cells, names, columns)}
-        if len(self.grids):
-            wide = max(self.grids.shape[-2:])
-            beside = [enlarge(rgb(each), wide) for each in (self.images[list(self.gridded)], self.grids)]
-            shown["activation_grid"] = grid(torch.stack(beside, dim=1), (), ["image", self.layers[-1]])
-        return shown
+        return grid(cells, names, columns)
+
+    def _activation_grid(self) -> Tensor:
+        wide = max(self.grids.shape[-2:])
+        beside = [enlarge(rgb(each), wide) for each in (self.images[list(self.gridded)], self.grids)]
+        return grid(torch.stack(beside, dim=1), (), ["image", self.layers[-1]])
 
     def captions(self) -> dict[str, str]:
         found = self.scalars()
@@ -74,7 +80,7 @@ class FeatureVisualizationResult(Result):
             f"{self.about} Beside each picture its objective, and the probe images that excite the channel most and "
             f"least. {found['beats_images']:.0%} of the pictures excite their channel more than any probe image does, "
             f"the median {found['gain_over_images']:.1f} times as much: a picture far below 1 has found nothing, one "
-            "far above shows what no image of the data contains."
+            f"far above shows what no image of the data contains.{omissions(self.left_out)}"
         )
         grids = (
             "Every position of the deepest layer (at most 8 rows and columns, evenly spread) drawn as what excites the "
@@ -101,6 +107,7 @@ class FeatureVisualizationPlugin(Plugin):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.layers = [self.layers] if isinstance(self.layers, str) else list(self.layers)
+        self._by_rule = not self.layers
         for key, allowed in (("objective", OBJECTIVES), ("canvas", tuple(CANVASES)), ("colour", COLOURS)):
             if getattr(self, key) not in allowed:
                 raise unknown(f"plugin.{self.name}.{key}", getattr(self, key), allowed)
@@ -115,26 +122,34 @@ class FeatureVisualizationPlugin(Plugin):
             find_layer(net, layer)
 
     def analyze(self, net: nn.Module, probe: Probe) -> FeatureVisualizationResult:
-        found = [Layer.named(net, probe.images, name) for name in self.layers]
-        found = found or spread_layers(net, probe.images[:8], count=3)
-        self.layers = [layer.name for layer in found]
-        chosen, of_images = [], []
-        for layer in found:
-            activations = finite(layer.activations(net, probe.images, self.batch_size), f"activations of {layer.name}")
-            chosen.append(self._channels(activations.shape[1], layer.name))
-            of_images.append(self._measure(activations)[:, chosen[-1]].T)
-        parts = [(self._objective(layer.name, own), len(own)) for layer, own in zip(found, chosen, strict=True)]
-        drawn = self._render(net, probe, parts)
+        named = [Layer.named(net, probe.images, name) for name in self.layers]
+        layers = {layer.name: layer for layer in named or spread_layers(net, probe.images[:8], count=3)}
+        self.layers, left_out = list(layers), list[str]()
+        draw = partial(self._draw, net, probe, layers)
+        names, (found, chosen, of_images) = of_those_that_can(left_out, [*layers], draw, settings=not self._by_rule)
         gridded = torch.linspace(0, len(probe) - 1, min(self.activation_grid, len(probe))).round().long().tolist()
-        names = tuple(layer.name for layer, own in zip(found, chosen, strict=True) for _ in own)
+        grids = attempt(left_out, "activation grids", lambda: self._grids(net, probe, names[-1], gridded))
         return FeatureVisualizationResult(
-            probe.images, names, torch.tensor([channel for own in chosen for channel in own]), stepped(drawn.images),
-            drawn.values, drawn.start, torch.cat(of_images), self.shown,
+            probe.images, tuple(name for name, own in zip(names, chosen, strict=True) for _ in own),
+            torch.tensor([channel for own in chosen for channel in own]), stepped(found.images), found.values,
+            found.start, torch.cat(of_images), self.shown,
             f"What excites each {self.objective}, by {self.steps} steps from grey noise.",
-            self._grids(net, probe, found[-1].name, gridded), tuple(gridded),
+            torch.zeros(0) if grids is None else grids, tuple(gridded), left_out=tuple(left_out),
         )  # fmt: skip
 
-    def _channels(self, count: int, layer: str) -> list[int]:
+    def _draw(
+        self, net: nn.Module, probe: Probe, layers: dict[str, Layer], names: list[str]
+    ) -> tuple[Rendered, list[list[int]], list[Tensor]]:
+        """Pictures of the named layers; of each the channels (n,) drawn, and their objective (n, B) on the images."""
+        chosen, of_images = [], []
+        for name in names:
+            activations = finite(layers[name].activations(net, probe.images, self.batch_size), f"activations of {name}")
+            chosen.append(self._chosen(activations.shape[1], name))
+            of_images.append(self._measure(activations)[:, chosen[-1]].T)
+        parts = [(self._objective(name, own), len(own)) for name, own in zip(names, chosen, strict=True)]
+        return self._render(net, probe, parts), chosen, of_images
+
+    def _chosen(self, count: int, layer: str) -> list[int]:
         """The channels of a layer: those named, or so many, evenly spread and the same in every epoch."""
         if isinstance(self.channels, int):
             return torch.linspace(0, count - 1, min(max(1, self.channels), count)).round().long().tolist()

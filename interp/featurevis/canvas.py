@@ -1,7 +1,7 @@
 """Canvases: images in [0, 1] drawn from parameters that an optimiser moves (Olah et al. 2017; Lucid's optvis.param)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import torch
@@ -23,6 +23,7 @@ class Canvas:
     colour: Tensor | None = None  # (C, C), None to leave the channels as they are
     rate: ClassVar[float] = 0.08
     optimizer: ClassVar[Callable[..., torch.optim.Optimizer]] = torch.optim.Adam
+    own: ClassVar[int] = 1  # parameters that hold something for each image; all images share those after them
 
     def field(self) -> Tensor:
         """The picture (B, C, H, W) before colours are mixed and squeezed into [0, 1]."""
@@ -55,6 +56,11 @@ class Canvas:
         matrix = _colour(colour, channels, device)
         parameters = [SPREAD * torch.randn(s, generator=torch.Generator().manual_seed(seed)) for s in cls.shapes(shape)]
         return cls([p.to(device) for p in parameters], (height, width), matrix)
+
+    def repeated(self, count: int) -> Self:
+        """The canvas of `count` times these images in a row; what they share, more of them share."""
+        own = [p.repeat(count, *[1] * (p.ndim - 1)) for p in self.parameters[: self.own]]
+        return replace(self, parameters=own + self.parameters[self.own :])
 
     @staticmethod
     def shapes(shape: Sequence[int]) -> list[tuple[int, ...]]:

@@ -1,7 +1,7 @@
 """Caricatures: what a layer makes of an image, exaggerated (Olah, Lucid issue 121 and its research notebooks)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -70,8 +70,7 @@ def _draw(net, images: Tensor, layers: Sequence[str], parts: list, canvas: Canva
     count = len(layers)
     canvas = canvas or Fft.noise(images.shape, seed=options.get("seed", 0), device=images.device)
     if len(canvas()) == len(images):
-        each = [p.repeat(count, *[1] * (p.ndim - 1)) if len(p) == len(images) else p for p in canvas.parameters]
-        canvas = replace(canvas, parameters=each)
+        canvas = canvas.repeated(count)
     scene: dict[str, Any] = {"reference": images, "groups": torch.arange(len(images)).repeat(count)}
     likeness = [(similarity(layer), len(images)) for layer in layers]
     start = evaluate(net, canvas(), likeness, **scene)

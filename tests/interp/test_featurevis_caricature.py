@@ -7,7 +7,7 @@ from torch.nn.functional import avg_pool2d, cross_entropy, interpolate, max_pool
 
 from interp.attribution.tail import SmoothMaxPool
 from interp.errors import UserError
-from interp.featurevis import Fft, attribution, attribution_caricatures, caricatures
+from interp.featurevis import Aligned, Fft, attribution, attribution_caricatures, caricatures
 from interp.layers import capture
 
 
@@ -91,6 +91,14 @@ def test_layers_begin_alike_and_go_on_where_they_ended(trained, probe):
     torch.testing.assert_close(on.pictures, found.pictures)
     of_image = caricatures(trained, probe[:3], ["2", "5"], steps=0, canvas=Fft.of(probe[:3]))
     assert (of_image.cosine > 0.99).all()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_an_aligned_canvas_shares_is_shared_by_all_layers(trained, probe, count):
+    canvas = Aligned.noise(probe[:count].shape)
+    found = caricatures(trained, probe[:count], ["2", "5"], canvas=canvas, steps=1).rendered.canvas
+    assert [len(p) for p in found.parameters] == [2 * count, 1, 1, 1, 1]
+    assert [len(p) for p in Fft.noise(probe[:count].shape).repeated(3).parameters] == [3 * count]
 
 
 def test_a_class_is_pushed_by_the_caricature_towards_it(trained, probe):

@@ -123,3 +123,14 @@ def test_images_of_unknown_class_are_told_from_each_other(trained):
     twins = replace(probe, images=probe.images[:1].repeat(2, 1, 1, 1), labels=torch.tensor([-1, -1]))
     result = CaricaturePlugin(name="c", layers=["block3"], steps=4).look(net, twins)
     assert not result.identified.any()
+
+
+def test_with_one_class_nobody_can_say_which_image_it_is(trained):
+    net, probe = trained
+    one = replace(probe, labels=torch.zeros_like(probe.labels))
+    result = CaricaturePlugin(name="c", layers=["block3"], steps=1, images=2).look(net, one)
+    assert (result.identified == -1).all() and "identified" not in result.scalars()
+    assert "no image of another class to be nearer to" in result.captions()["caricatures"]
+    mixed = CaricaturePlugin(name="c", layers=["block3"], steps=1, images=2).look(net, probe)
+    half = replace(mixed, identified=torch.tensor([1.0, -1.0]).view(2, 1, 1))
+    assert half.scalars()["identified"] == 1
