@@ -22,7 +22,7 @@ def analyze(cfg: DictConfig) -> None:
 
     from lightning import seed_everything
 
-    from interp.lit import artifacts, build
+    from interp.lit import artifacts, build, failures
     from interp.lit.checkpoint import named_checkpoints
     from interp.lit.console import calm
     from interp.lit.secrets import hidden
@@ -54,7 +54,9 @@ def analyze(cfg: DictConfig) -> None:
             logger.finalize(status)
         artifacts.keep(loggers, Path(cfg.output))
         runs = close_wandb()
-    log.info("Done: results and report in %s%s", cfg.output, f"; W&B: {runs}" if runs else "")
+    said = failures.told(failures.read(Path(cfg.output), []))
+    more = f"; W&B: {runs}" * bool(runs) + f"; {said}" * bool(said)
+    log.info("Done: results and report in %s%s", cfg.output, more)
     if failed:
         raise UserError(f"{len(failed)} of {len(networks[0].plugins)} studies failed: {'; '.join(failed)}")
 
@@ -148,31 +150,45 @@ def study(cfg: DictConfig, networks: list[Network], loggers: list, first: bool =
 
 
 def look(cfg: DictConfig, networks: list[Network], position: int, key: str, loggers: list, first: bool) -> None:
-    """Study each network with its plugin at `position`, keep and log what was found, side by side of several."""
+    """Study each network with its plugin at `position`, keep and log what was found, side by side of several.
+
+    Raises the first error when all networks have been studied.
+    """
     from pathlib import Path
 
     from interp.comparison import SideBySide
+    from interp.quiet import Disturbed
 
-    results, found = Path(cfg.output) / "results", {}
+    results, found, errors = Path(cfg.output) / "results", {}, list[Exception]()
     for network in networks:
-        plugin = network.plugins[position]
-        result = plugin.look(network.net, network.probe)
-        if not first:
-            continue
-        if network.run is not None:
-            result = plugin.continued(result, network.run / "results" / key, network.epoch)
-        found[network.name] = result
-        plugin.name = key if len(networks) == 1 else f"{key}.{network.name}"
-        keep(plugin, result, results, loggers, network.epoch, network.step)
+        plugin, own = network.plugins[position], key if len(networks) == 1 else f"{key}.{network.name}"
+        try:
+            result = plugin.look(network.net, network.probe)
+            plugin.name = own
+            if not first:
+                continue
+            if network.run is not None:
+                result = plugin.continued(result, network.run / "results" / key, network.epoch)
+            keep(plugin, result, results, loggers, network.epoch, network.step)
+            found[network.name] = result
+        except Disturbed:
+            raise
+        except Exception as error:  # the other networks are studied all the same
+            errors.append(error)
+            if first:
+                plugin.note(results / own, network.epoch, error)
     if len(found) > 1:
         plugin.name = key
         keep(plugin, SideBySide(found), results, loggers, max(n.epoch for n in networks), networks[-1].step)
+    if errors:
+        raise errors[0]
 
 
 def keep(plugin, result, results, loggers: list, epoch: int, step: int) -> None:
     """Write, log and print one result of `plugin` under its name."""
     plugin.keep(result, results / plugin.name / f"epoch={epoch:04d}", loggers, epoch=epoch, step=step)
     scalars = {f"{plugin.name}/{key}": value for key, value in plugin.finite(result.scalars(), epoch).items()}
+    plugin.note(results / plugin.name, epoch)
     log.info("epoch %d: %s", epoch, ", ".join(f"{key} {value:.4g}" for key, value in scalars.items()))
     for logger in loggers:
         logger.log_metrics({**scalars, "epoch": epoch}, step=step)

@@ -122,6 +122,9 @@ def conclude(cfg: DictConfig, trainer, metrics: dict, runs: str | None, number: 
     """Say in one line, on the terminal and in the log, how it went and where everything is."""
     from pathlib import Path
 
+    from interp.lit import failures
+    from plugins.base import Plugin
+
     if not trainer.is_global_zero:
         return
     folder = Path(cfg.output)
@@ -134,7 +137,8 @@ def conclude(cfg: DictConfig, trainer, metrics: dict, runs: str | None, number: 
         where.insert(0, f"to resume, give the same command with checkpoint={folder}")
     elif number:
         where.insert(0, "no epoch was finished, so there is no new checkpoint: give the same command again")
-    log.info("%s %s", said, "; ".join(where))
+    studies = {study.name: study.outcomes for study in trainer.callbacks if isinstance(study, Plugin)}
+    log.info("%s %s", said, "; ".join([*where, *filter(None, [failures.told(studies)])]))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from textwrap import shorten
 from typing import ClassVar
 
 import torch
@@ -21,6 +22,7 @@ from interp import share
 from interp.background import Background
 from interp.errors import UserError
 from interp.layers import find_layer
+from interp.lit import failures
 from interp.looks import thin
 from interp.probe import Probe
 from interp.quiet import Disturbed, quiet
@@ -74,6 +76,8 @@ class Plugin(Callback):
         self._last: Result | None = None
         self._epoch_began = time.perf_counter()
         self._disabled = False
+        self._told: set[object] = set()  # errors whose traceback has been shown, and parts that were left out
+        self.outcomes: dict[int, str] = {}  # of each epoch's look, why it failed, '' where it did not
 
     @abstractmethod
     def analyze(self, net: nn.Module, probe: Probe) -> Result:
@@ -116,6 +120,9 @@ class Plugin(Callback):
             result = self.analyze(net, probe.agreed().to(device))
         if not isinstance(result, Result):
             raise TypeError(f"analyze returned {type(result).__name__}, which is no interp.result.Result")
+        if left_out := [text for text in result.left_out if text.partition(" (")[0] not in self._told]:
+            self._told |= {text.partition(" (")[0] for text in left_out}
+            log.warning("plugin %s leaves out %s", self.name, "; ".join(left_out))
         return result
 
     def _warn_of_changes(self, changes: list[str]) -> None:
@@ -177,31 +184,42 @@ class Plugin(Callback):
 
     def _study(self, trainer: Trainer, module: LightningModule, epoch: int) -> tuple[dict, tuple[bool, str] | None]:
         """Scalars of one look, and (is it the user's to mend before training?, message) if it failed."""
-        began = time.perf_counter()
+        began, history = time.perf_counter(), Path(trainer.default_root_dir) / "results" / self.name
         try:
             result = self.look(network(module), probe_of(trainer))
             if result is None or not trainer.is_global_zero:
                 return {}, None
-            history, step = self._looks_of(trainer), max(0, trainer.global_step - 1)
+            step = max(0, trainer.global_step - 1)
             result = self.continued(result, history, epoch)
             self.keep(result, history / f"epoch={epoch:04d}", trainer.loggers, epoch=epoch, step=step)
+            scalars = self.finite(result.scalars(), epoch)
+            self.note(history, epoch)
             self._last_epoch = epoch
             self._thin(history, training=True)
         except Disturbed:  # training itself would no longer be what it was
             raise
         except share.PeerFailed as error:
-            return {"failed": 1.0}, self._failure(error, epoch) if trainer.is_global_zero else None
+            return {"failed": 1.0}, self._failure(error, epoch, history) if trainer.is_global_zero else None
         except Exception as error:
-            return {"failed": 1.0}, self._failure(error, epoch)
-        return {**self.finite(result.scalars(), epoch), **self._cost(began, epoch)}, None
+            return {"failed": 1.0}, self._failure(error, epoch, history if trainer.is_global_zero else None)
+        return {**scalars, **self._cost(began, epoch)}, None
 
     def finite(self, scalars: dict[str, float], epoch: int) -> dict[str, float]:
         """The scalars that can be logged and monitored, and whether any could not."""
         bad = {key: value for key, value in scalars.items() if not math.isfinite(value)}
+        self.outcomes[epoch] = ", ".join(f"{key} is {value}" for key, value in bad.items())
         if bad:
-            shown = ", ".join(f"{key} is {value}" for key, value in bad.items())
-            log.warning("plugin %s at epoch %d: %s: not logged", self.name, epoch, shown)
+            log.warning("plugin %s at epoch %d: %s: not logged", self.name, epoch, self.outcomes[epoch])
         return {**{key: value for key, value in scalars.items() if key not in bad}, "failed": float(bool(bad))}
+
+    def note(self, history: Path, epoch: int, error: Exception | None = None) -> None:
+        """Keep beside the results, which are in the folder `history`, how the look at `epoch` went."""
+        if error:
+            self.outcomes[epoch] = f"{type(error).__name__}: {shorten(str(error), 200, placeholder=' ...')}"
+        try:
+            failures.keep(history.parent, history.name, epoch, self.outcomes[epoch])
+        except OSError as problem:
+            log.warning("plugin %s: %s cannot be written: %s", self.name, history.parent / failures.FILE, problem)
 
     def _cost(self, began: float, epoch: int) -> dict[str, float]:
         """Seconds of the look, its share of the epoch so far, and the device's peak memory where it is counted."""
@@ -213,11 +231,13 @@ class Plugin(Callback):
             cost["peak_memory_gb"] = torch.cuda.max_memory_allocated() / 2**30
         return cost
 
-    def _failure(self, error: Exception, epoch: int) -> tuple[bool, str]:
+    def _failure(self, error: Exception, epoch: int, history: Path | None) -> tuple[bool, str]:
         message = f"plugin {self.name} failed at epoch {epoch}: {type(error).__name__}: {error}"
         settings_are_wrong = isinstance(error, UserError) and epoch == 0
         if not settings_are_wrong:
-            log.warning("%s\n%s", message, "".join(traceback.format_exception(error)))
+            log.warning("%s%s", message, self.traceback(error))
+        if history and not settings_are_wrong:
+            self.note(history, epoch, error)
         return settings_are_wrong, message if not settings_are_wrong else f"plugin.{self.name}: {error}"
 
     def _looks_of(self, trainer: Trainer) -> Path:
@@ -230,6 +250,15 @@ class Plugin(Callback):
                 thin(history, self.name, self.keep_looks, self._last_epoch, self._drawn, training=training)
         except OSError as error:
             log.warning("plugin %s: old looks in %s could not be removed: %s", self.name, history, error)
+
+    def traceback(self, error: BaseException) -> str:
+        """Its traceback, after a line break, unless one of the same kind from the same place has been shown before."""
+        cause = error
+        while cause.__cause__:
+            cause = cause.__cause__
+        place = (type(cause), *[(at.filename, at.lineno) for at in traceback.extract_tb(cause.__traceback__)[-1:]])
+        shown, self._told = place in self._told, self._told | {place}
+        return "" if shown else "\n" + "".join(traceback.format_exception(error))
 
     def continued(self, result: Result, history: Path, epoch: int) -> Result:
         """`result` following the last one before `epoch` that is kept in the folder `history`, if there is one."""
@@ -252,11 +281,8 @@ class Plugin(Callback):
     def finish_drawing(self) -> None:
         """Wait for the pictures of the last look; what went wrong with them is reported, with the traceback."""
         pending, self._pending = self._pending, None
-        if pending is None:
-            return
-        if error := _drawing.outcome(pending, min(self.timeout or PATIENCE, PATIENCE)):
-            text = "".join(traceback.format_exception(error))
-            log.warning("plugin %s: its pictures could not be shown: %s\n%s", self.name, error, text)
+        if pending and (error := _drawing.outcome(pending, min(self.timeout or PATIENCE, PATIENCE))):
+            log.warning("plugin %s: its pictures could not be shown: %s%s", self.name, error, self.traceback(error))
 
 
 def network(module: LightningModule) -> nn.Module:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from interp.errors import UserError
+from interp.lit import failures
 from interp.lit.checkpoint import read_checkpoint
 from interp.lit.sinks import forgiving
 from tests.conftest import Run
@@ -50,11 +51,13 @@ def faulty(train, tmp_path_factory) -> Faulty:
     studies = [f"+plugin.{name}={{_target_: tests.studies.{kind}}}" for name, kind in kinds.items()]
     handler, began = logging.StreamHandler(said), time.monotonic()
     logging.root.addHandler(handler)
+    logging.getLogger("train").setLevel(logging.INFO)
     try:
         sink = f"+logger.away={{_target_: tests.studies.Unreachable, save_dir: {folder}}}"
         run = train(folder, *studies, "logger=report", sink)
     finally:
         logging.root.removeHandler(handler)
+        logging.getLogger("train").setLevel(logging.NOTSET)
     return Faulty(run, said.getvalue(), time.monotonic() - began, rows(folder))
 
 
@@ -86,6 +89,45 @@ def test_scalars_that_are_not_finite_are_named_and_not_logged(faulty):
     assert "plugin infinite: its tables could not be printed: ZeroDivisionError" in faulty.said
     assert faulty.looks("infinite") == [0, 1, 2] and faulty.scalars["infinite/failed"] == [1, 1, 1]
     assert "infinite/mean" not in faulty.scalars
+
+
+def test_a_traceback_is_shown_once_and_each_failure_in_a_line(faulty):
+    assert faulty.said.count("plugin wordless failed at epoch") == 3
+    assert faulty.said.count('raise TypeError(f"analyze returned') == 1
+    again = ConfidencePlugin(name="study")
+
+    def failed(message: str, other: bool = False) -> str:
+        try:
+            raise KeyError(message) if other else ValueError(message)
+        except (KeyError, ValueError) as error:
+            return again.traceback(error)
+
+    assert "Traceback" in failed("1") and failed("2") == "" and "KeyError: '3'" in failed("3", other=True)
+
+
+def test_the_last_line_and_the_report_name_studies_that_failed_and_how_often(faulty):
+    last = next(line for line in faulty.said.splitlines() if line.startswith("Done:"))
+    page = (faulty.run.folder / "report.html").read_text()
+    for said in (
+        "hangs (1 of 3 looks: TimeoutError: took longer than 0.5 seconds: give plugin.hangs.timeout more, or null",
+        "infinite (3 of 3 looks: mean is nan, ratio is nan, peak is inf)",
+        "wordless (3 of 3 looks: TypeError: analyze returned NoneType, which is no interp.result.Result)",
+    ):  # fmt: skip
+        assert said in last.partition("studies that failed: ")[2] and said in page.partition("studies that failed: ")[2]
+    assert "fine (" not in last and failures.read(faulty.run.folder, [])["fine"] == {0: "", 1: "", 2: ""}
+
+
+def test_failures_of_a_run_are_those_up_to_where_it_was_resumed(tmp_path):
+    results = tmp_path / "results"
+    failures.keep(results, "other", 1, "")
+    assert not results.exists()
+    for epoch, reason in ((0, "a"), (1, ""), (2, "b"), (3, "c"), (2, "")):
+        failures.keep(results, "study", epoch, reason)
+    assert failures.read(tmp_path, []) == {"study": {0: "a"}}
+    for damaged, said in (("[", "failures.json is damaged"), ('{"study": [1], "other": {"x": 1, "4": "2"}}', "")):
+        (results / failures.FILE).write_text(damaged)
+        found = failures.read(tmp_path, notes := [])
+        assert found == ({"study": {}, "other": {4: "2"}} if not said else {}) and said in "".join(notes)
 
 
 def test_a_sink_that_cannot_be_reached_is_told_of_once(faulty):
