@@ -123,8 +123,8 @@ def similarity(net: nn.Module, images: Iterable[Tensor], layers: Sequence[Layer]
         raise ValueError(f"the activations of {', '.join(broken)} are NaN or infinite")
     if len(features[0]) <= 2 * COMPONENTS:
         return replace(of_few(features), broken=broken)
-    parts = (features.pop(0) for _ in range(len(features)))  # each is let go when its centred copy is made
-    return replace(of_many(parts), broken=broken)
+    released = (features.pop(0) for _ in range(len(features)))  # each is let go when its centred copy is made
+    return replace(of_many(released), broken=broken)
 
 
 def of_few(features: Sequence[Tensor]) -> Similarity:

@@ -276,7 +276,9 @@ class Plugin(Callback):
         self.finish_drawing()
         self._last = result
         result.save(folder, plugin=self.name, epoch=epoch, step=step)
-        self._pending = _drawing.submit(partial(show, result, folder, self.name, loggers, self._drawn, epoch=epoch, step=step))
+        self._pending = _drawing.submit(
+            partial(show, result, folder, self.name, loggers, self._drawn, epoch=epoch, step=step)
+        )
 
     def finish_drawing(self) -> None:
         """Wait for the pictures of the last look; what went wrong with them is reported, with the traceback."""

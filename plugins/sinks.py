@@ -19,9 +19,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def show(
-    result: Result, folder: Path, name: str, loggers: list, files: set[str], *, epoch: int, step: int
-) -> None:
+def show(result: Result, folder: Path, name: str, loggers: list, files: set[str], *, epoch: int, step: int) -> None:
     """Draw `result`, write `<picture>.png` and `<widget>.html` into `folder`, log each picture as `<name>/<picture>`.
 
     `files` gets the names of what is written.
