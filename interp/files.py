@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,19 +15,62 @@ MOST = 2**28  # bytes of a text or a picture that is read whole
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a new path beside `path` to write to; it takes the place of `path` only if the body succeeds.
 
-    The temporary file lies in the target's own folder, so that the rename cannot cross file systems. Raises OSError
-    (read-only folder, full disk); an earlier file at `path` is then left as it was.
+    The temporary file lies in the target's own folder, so that the rename cannot cross file systems. It gets the
+    permissions of any new file, whoever writes it. Raises OSError (read-only folder, full disk), which says what of a
+    full disk is used up; an earlier file at `path` is then left as it was.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield beside
-        flush(beside)
-        beside.replace(path)
-        flush(path.parent)  # the new name, too, must outlive a power cut
+        with on_disk(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside.touch()
+            permissions = beside.stat().st_mode
+            yield beside
+            beside.chmod(permissions)  # safetensors makes a file of its own, for its owner alone
+            flush(beside)
+            beside.replace(path)
+            flush(path.parent)  # the new name, too, must outlive a power cut
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def on_disk(path: Path) -> Iterator[None]:
+    """Let an OSError of a full disk say what is used up where `path` lies: bytes, or files."""
+    try:
+        yield
+    except OSError as error:
+        if (told := explained(error, path)) is error:
+            raise
+        raise told from error
+
+
+def explained(error: OSError, path: Path) -> OSError:
+    """The error of a full disk with what is used up where `path` lies; any other as it is, and one that says it."""
+    if error.errno != errno.ENOSPC or error.strerror != os.strerror(errno.ENOSPC):
+        return error
+    return OSError(error.errno, f"{error.strerror} ({disk(path)})", error.filename or str(path))
+
+
+def disk(path: Path) -> str:
+    """Where the disk of `path` is mounted, and how full it is: in bytes, or in files where it has room for no more."""
+    place = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.is_dir())
+    mount = next(folder for folder in (place, *place.parents) if os.path.ismount(folder))
+    inodes = os.statvfs(place) if hasattr(os, "statvfs") else None
+    if inodes and inodes.f_files and not inodes.f_favail:
+        return f"the disk at {mount} takes no more files: all {inodes.f_files} inodes are used"
+    usage = shutil.disk_usage(place)
+    return f"the disk at {mount} has {usage.free / 2**20:.1f} of {usage.total / 2**20:.1f} MiB free"
+
+
+def readable(text: str) -> str:
+    r"""The text with what UTF-8 does not hold written out: names of files and folders may be any bytes.
+
+    >>> readable("caf\udce9")
+    'caf\\udce9'
+    """
+    return text.encode(errors="backslashreplace").decode()
 
 
 def inside(path: Path, folder: Path) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
-from interp.files import replacing
+from interp.files import readable, replacing
 from interp.parts import drawn, reason
 from interp.policy import guarded
 from interp.result import Cell, Result
@@ -108,7 +108,8 @@ def _save(image: Any, folder: Path, key: str) -> None:
         image.save(path, format="PNG")
 
 
-def _show_widget(key: str, html: str, folder: Path, to_wandb: Callable[..., None]) -> None:
+def _show_widget(key: str, text: str, folder: Path, to_wandb: Callable[..., None]) -> None:
+    html = readable(text)
     with replacing(folder / f"{_file_name(key)}.html") as path:
         path.write_text(guarded(html), encoding="utf-8")
     to_wandb(key, "widget", partial(_wandb_html, html))

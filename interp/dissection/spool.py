@@ -1,13 +1,15 @@
 """Maps that wait for their thresholds: in memory up to a limit, in a temporary file beyond it."""
 
 from collections.abc import Iterator
-from tempfile import SpooledTemporaryFile
+from pathlib import Path
+from tempfile import SpooledTemporaryFile, gettempdir
 from weakref import finalize
 
 import numpy as np
 import torch
 
 from interp.dissection.tally import Maps
+from interp.files import on_disk
 
 
 class Spool:
@@ -21,8 +23,9 @@ class Spool:
     def add(self, maps: Maps) -> None:
         """Keep `maps`; raises OSError where the disk is full."""
         self._file.seek(0, 2)
-        for array in (maps.image, maps.unit, maps.values):
-            np.save(self._file, array.cpu().numpy(), allow_pickle=False)
+        with on_disk(Path(gettempdir())):
+            for array in (maps.image, maps.unit, maps.values):
+                np.save(self._file, array.cpu().numpy(), allow_pickle=False)
         self._batches += 1
 
     def __len__(self) -> int:

@@ -7,7 +7,6 @@ renamed and copied, and which every reader of zip archives, torch.load too, take
 
 import hashlib
 import os
-import shutil
 import struct
 import zipfile
 from mmap import ACCESS_READ, mmap
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 
 from interp.errors import UserError
-from interp.files import replacing
+from interp.files import explained, replacing
 
 TAG, DIGITS = b"sha256=", 64
 
@@ -39,7 +38,7 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
         if (refusal := _refusal(error)) is None:
             raise
         kept = f" {path} is still the one before, and whole." if path.is_file() else ""
-        raise UserError(f"cannot write the checkpoint {path}: {refusal.strerror} ({_disk(path)}).{kept}") from error
+        raise UserError(f"cannot write the checkpoint {path}: {explained(refusal, path).strerror}.{kept}") from error
 
 
 def _refusal(error: BaseException | None) -> OSError | None:
@@ -47,14 +46,6 @@ def _refusal(error: BaseException | None) -> OSError | None:
     while error is not None and not (isinstance(error, OSError) and error.errno):
         error = error.__context__
     return error
-
-
-def _disk(path: Path) -> str:
-    """Where the disk of `path` is mounted, and how full it is."""
-    place = next(folder for folder in path.absolute().parents if folder.exists())
-    usage = shutil.disk_usage(place)
-    mount = next(folder for folder in (place, *place.parents) if os.path.ismount(folder))
-    return f"the disk at {mount} has {usage.free / 2**20:.1f} of {usage.total / 2**20:.1f} MiB free"
 
 
 def _digest(path: Path, end: int | None = None) -> bytes:

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from interp.errors import UserError
-from interp.files import replacing
+from interp.files import on_disk, replacing
 from interp.lit.report_page import Embed, write
 
 SHARE = 0.05  # of the training time that writing pages may take
@@ -103,7 +103,8 @@ class Report(Logger):
 
     def _try(self, action: Callable[[], None]) -> None:
         try:
-            action()
+            with on_disk(self._folder):
+                action()
         except Exception as error:
             if not self._complained:
                 self._complained = True

@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import os
 import re
 import struct
 from collections.abc import Iterator
@@ -19,6 +20,11 @@ LINK = "is a link that leads out of the run's folder, and is not read"
 Points = dict[tuple[float | None, float | None], float]  # (step, epoch) -> value, in the order of writing
 
 
+def address(path: str) -> str:
+    """A path as a page links to it, whatever bytes are in its names."""
+    return quote(os.fsencode(path))
+
+
 @dataclass(frozen=True)
 class Shot:
     """A figure at one epoch."""
@@ -31,7 +37,7 @@ class Shot:
 
     def address(self, page: Path) -> str:
         """Where a page in the folder `page` finds the file."""
-        return quote(self.path.relative_to(page).as_posix())
+        return address(self.path.relative_to(page).as_posix())
 
     def content(self) -> str:
         """The file in base64, read when asked for: the page is written with one picture at a time in memory."""

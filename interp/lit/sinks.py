@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from interp.files import explained
 from interp.lit.secrets import hidden, hidden_arguments, hide_in_streams
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ def forgiving(logger: Logger) -> Logger:
     The first failure is reported; after three in a row of one kind of call nothing more is logged, but `finalize`
     keeps what there is.
     """
-    guard = _Guard(type(logger).__name__)
+    guard = _Guard(type(logger).__name__, Path(getattr(logger, "save_dir", None) or "."))
     for name in CALLS:
         if call := getattr(logger, name, None):
             setattr(logger, name, partial(guard.attempt, call, name))
@@ -56,6 +57,7 @@ def forgiving(logger: Logger) -> Logger:
 @dataclass
 class _Guard:
     name: str
+    folder: Path
     in_a_row: Counter[str] = field(default_factory=Counter)  # by the call: Lightning saves after each row, which works
     told: bool = False
 
@@ -72,6 +74,7 @@ class _Guard:
 
     def _tell(self, what: str, error: Exception) -> None:
         self.in_a_row[what] += 1
+        error = explained(error, self.folder) if isinstance(error, OSError) else error
         reason = f"{type(error).__name__}: {error}"
         if not self.told:
             self.told = True
