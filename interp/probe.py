@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from interp.errors import UserError
 from interp.share import everyones, part
+from interp.signals import obey_parent
 
 
 class LabelledImages(Protocol):
@@ -76,7 +77,7 @@ class Probe:
             yield from zip(self.images[here].split(size), self.labels[here].split(size), strict=True)
             return
         stream, own = torch.Generator().manual_seed(0), Subset(cast(Dataset, self.dataset), mine)
-        loader = DataLoader(own, size, num_workers=self.workers, generator=stream)
+        loader = DataLoader(own, size, num_workers=self.workers, generator=stream, worker_init_fn=obey_parent)
         for images, labels in loader:
             yield images.to(self.images.device), labels.to(self.images.device)
 

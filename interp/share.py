@@ -1,7 +1,8 @@
 """Several processes study one network: each a share of the images, and what they find is put together.
 
 On one process, and outside `together`, every function here gives back what it was given. What one process raises all
-raise at the next exchange: nobody waits for a process that has given up.
+raise at the next exchange: nobody waits for a process that has given up, nor longer than the limit that `together` gets
+for one that hangs.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,13 +13,16 @@ from warnings import catch_warnings, simplefilter
 
 import torch
 from torch import Tensor, nn
-from torch import distributed as dist
 
-from interp.exchange import NOTHING, PeerFailed, Study, all_processes
+from interp.errors import UserError
+from interp.exchange import BETWEEN, NOTHING, PeerFailed, ProcessLost, Study, anywhere, meeting, place
+from interp.signals import uninterrupted
 
-__all__ = ["PeerFailed", "before", "buffers_of_first", "everyones", "folded", "from_first", "gathered", "go_on_alone",
-           "handed_in", "is_first", "part", "summed", "together"]  # fmt: skip
+__all__ = ["BETWEEN", "PeerFailed", "ProcessLost", "anywhere", "before", "buffers_of_first", "everyones", "folded",
+           "from_first", "gathered", "go_on_alone", "handed_in", "is_first", "part", "place", "summed",
+           "together", "whole"]  # fmt: skip
 T = TypeVar("T")
+SHARDED = {"DTensor", "FlatParameter", "FullyShardedDataParallel", "FSDPModule"}  # named: importing them takes seconds
 _under_way: ContextVar[Study | None] = ContextVar("study", default=None)  # not on the thread that draws
 
 
@@ -26,29 +30,37 @@ class _Helped(BaseException):
     """Leaves a study of which this process has done its part."""
 
 
-def together(study: Callable[[], T], *, shared: bool = True) -> T | None:
+def together(
+    study: Callable[[], T], *, shared: bool = True, name: str = "", seconds: float | None = BETWEEN
+) -> T | None:
     """What `study` returns, run by all processes; None on those that only helped the first.
 
     `shared` says that it divides its work with what follows here; otherwise the first process runs it alone. Returns or
-    raises on all processes alike: what the first of those that failed raised (elsewhere as `PeerFailed`).
+    raises on all processes alike: what the first of those that failed raised (elsewhere as `PeerFailed`), Ctrl-C first
+    of all. Raises ProcessLost where an exchange waits for a process longer than `seconds` (None: as long as it takes),
+    with the `name` of the study.
     """
-    if (group := all_processes()) is None:
+    if (mine := meeting(name, seconds)) is None:
         return study()
-    mine = Study(group)
     token = _under_way.set(mine)
     try:
         with catch_warnings():
             if mine.rank:
                 simplefilter("ignore")  # the first process warns for all
-            found = _part_of(study, shared)
-        mine.tell("end")
-        return found
-    except Exception as error:
-        if not mine.told:
-            mine.tell("end", error=error)
+            result = _part_of(study, shared)
+        _end(mine)
+        return result
+    except (Exception, KeyboardInterrupt) as error:
+        if not mine.told and not isinstance(error, ProcessLost):
+            _end(mine, error)
         raise
     finally:
         _under_way.reset(token)
+
+
+def _end(study: Study, error: BaseException | None = None) -> None:
+    with uninterrupted():  # from here on this process does as the others; signals are looked at after it
+        study.tell("end", error=error)
 
 
 def _part_of(study: Callable[[], T], shared: bool) -> T | None:
@@ -126,15 +138,24 @@ def everyones(value: T) -> list[T]:
     return [value] if study is None else study.tell("values", value)
 
 
-def from_first(value: T) -> T:
-    """The first process's `value`, of plain numbers, texts, tuples, lists and dicts; also outside `together`."""
+def from_first(value: T, seconds: float | None = BETWEEN) -> T:
+    """The first process's `value`, of plain numbers, texts, tuples, lists and dicts; also outside `together`, where
+    it raises ProcessLost after `seconds` (None: as long as it takes).
+    """
     if _under_way.get() is not None:
         return everyones(value)[0]
-    if (group := all_processes()) is None:
-        return value
-    box = [value]
-    dist.broadcast_object_list(box, src=0, group=group)
-    return box[0]
+    study = meeting("value of the first", seconds)
+    return value if study is None else study.tell("", value)[0]
+
+
+def whole(net: nn.Module) -> None:
+    """Raise UserError where weights of `net` lie in parts on several processes, as with FSDP and DTensor."""
+    for name, part in (*net.named_modules(), *net.named_parameters()):
+        if kinds := SHARDED.intersection(kind.__name__ for kind in type(part).__mro__):
+            raise UserError(
+                f"{name or type(part).__name__} is a {min(kinds)}: its weights are spread over processes, and studies "
+                "need them whole; train with trainer.strategy=ddp, or study the finished checkpoint on one process"
+            )
 
 
 @contextmanager

@@ -1,52 +1,113 @@
-"""What may interrupt a piece of work in the main thread: signals held back, a time limit."""
+"""What may interrupt a piece of work in the main thread: signals, which can be held back or noted, and a time limit."""
 
+import os
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from threading import current_thread, main_thread
+from functools import partial
+from threading import Thread, current_thread, main_thread
 from typing import Any
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+
+
+def interrupt(number: int, frame: Any) -> None:
+    """A handler that raises KeyboardInterrupt with the signal's number, unless a handler over it decides."""
+    if signal.getsignal(number) is interrupt:
+        raise KeyboardInterrupt(number)
+
+
+RAISING = (signal.default_int_handler, interrupt)
+
+
+class Noted:
+    """A handler that only notes the numbers of the signals: all processes end together, at the next place they share.
+
+    A study ends at once all the same: `held_back` sees to it.
+    """
+
+    def __init__(self) -> None:
+        self.numbers: set[int] = set()
+
+    def __call__(self, number: int, frame: Any = None) -> None:
+        self.numbers.add(number)
+
+
+def interrupt_if_noted() -> None:
+    """Raise KeyboardInterrupt where a `Noted` handler has got its signal."""
+    for number in ENDING:
+        if isinstance(handler := signal.getsignal(number), Noted) and number in handler.numbers:
+            raise KeyboardInterrupt(int(number))
+
+
+def obey_parent(worker: int = 0) -> None:
+    """Let a loader's worker process live through the signals that all processes of a job get; SIGTERM from the parent
+    ends it. Where the system does not say who sends a signal (macOS, Windows) nothing changes.
+    """
+    if not hasattr(signal, "sigwaitinfo"):
+        return
+    for number in set(ENDING) - {signal.SIGTERM}:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    Thread(target=_wait_for, args=(os.getppid(),), name="signals", daemon=True).start()
+
+
+def _wait_for(sender: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != sender:
+        pass
+    os._exit(0)  # also where the main thread hangs
+
+
+def signal_of(error: KeyboardInterrupt) -> signal.Signals:
+    """The signal that raised `error`: SIGINT unless it says otherwise."""
+    return signal.Signals(error.args[0]) if error.args else signal.SIGINT
 
 
 @contextmanager
 def held_back() -> Iterator[None]:
     """Let no handler of SIGTERM and SIGUSR1 run within the block; what arrived is delivered right after it.
 
-    Ctrl-C ends the block at once by KeyboardInterrupt, as the user wants, and further ones do not disturb what is put
-    back then. By handlers, not by `pthread_sigmask`: Python runs a handler in the main thread whichever thread the
-    signal reached, and torch and W&B have threads. Outside the main thread, where no handler can be set, nothing is
-    held back.
+    Ctrl-C, and whatever else raises KeyboardInterrupt, ends the block at once, as the user wants, and further ones do
+    not disturb what is put back then. By handlers, not by `pthread_sigmask`: Python runs a handler in the main thread
+    whichever thread the signal reached, and torch and W&B have threads. Outside the main thread, where no handler can
+    be set, nothing is held back.
     """
     if current_thread() is not main_thread():
         yield
         return
-    arrived: set[int] = set()
-
-    def hold(number: int, frame: Any) -> None:
-        arrived.add(number)
-
-    def interrupt(number: int, frame: Any) -> None:
-        if number not in arrived:
-            arrived.add(number)
-            raise KeyboardInterrupt
-
+    arrived, raising = set[int](), list[int]()
     with ExitStack() as stack:  # undone in reverse: Ctrl-C comes back last, and interrupts nothing of this
         for number in ENDING:
             before = signal.getsignal(number)
             if before not in (None, signal.SIG_IGN):
                 stack.callback(_give_back, number, before, arrived)
-                signal.signal(number, interrupt if before is signal.default_int_handler else hold)
+                raising += [number] if before in RAISING else []
+                ends = before in RAISING or isinstance(before, Noted)
+                signal.signal(number, partial(_end if ends else _hold, arrived))
         yield
-        if signal.SIGINT in arrived and signal.getsignal(signal.SIGINT) is interrupt:
-            raise KeyboardInterrupt  # the block has swallowed it
+        for number in raising:
+            if number in arrived:
+                raise KeyboardInterrupt(number)  # the block has swallowed it
+
+
+def _hold(arrived: set[int], number: int, frame: Any) -> None:
+    arrived.add(number)
+
+
+def _end(arrived: set[int], number: int, frame: Any) -> None:
+    if number in arrived:
+        return
+    arrived.add(number)
+    if (late := _late.get()) is None:
+        raise KeyboardInterrupt(number)
+    late.append(KeyboardInterrupt(number))
 
 
 def _give_back(number: int, handler: Any, arrived: set[int]) -> None:
     signal.signal(number, handler)
-    if number in arrived and handler is not signal.default_int_handler:
+    if number in arrived and handler not in RAISING:
         signal.raise_signal(number)
 
 
@@ -54,23 +115,30 @@ class _TimeUp(BaseException):
     """Passes any `except Exception` within the block."""
 
 
-_late: ContextVar[list[bool] | None] = ContextVar("late", default=None)  # what `undivided` notes
+_late: ContextVar[list[BaseException] | None] = ContextVar("late", default=None)  # what comes in `uninterrupted`
+
+
+@contextmanager
+def uninterrupted() -> Iterator[list[BaseException]]:
+    """Let neither a time limit nor Ctrl-C in `held_back` end the block; the list holds what would have."""
+    if (late := _late.get()) is not None:
+        yield late
+        return
+    token = _late.set(late := [])
+    try:
+        yield late
+    finally:
+        _late.reset(token)
 
 
 @contextmanager
 def undivided() -> Iterator[None]:
-    """Let no time limit end the block in the middle; one that was reached meanwhile ends it right after."""
-    if _late.get() is not None:
+    """Let neither a time limit nor Ctrl-C in `held_back` end the block in the middle: what came ends it right after."""
+    outermost = _late.get() is None
+    with uninterrupted() as late:
         yield
-        return
-    late: list[bool] = []
-    token = _late.set(late)
-    try:
-        yield
-    finally:
-        _late.reset(token)
-    if late:
-        raise _TimeUp
+    if outermost and late:
+        raise late[0]
 
 
 @contextmanager
@@ -87,7 +155,7 @@ def time_limit(seconds: float | None, advice: str = "") -> Iterator[None]:
     def ring(number: int, frame: Any) -> None:
         if (late := _late.get()) is None:
             raise _TimeUp
-        late.append(True)
+        late.append(_TimeUp())
 
     handler, began = signal.signal(signal.SIGALRM, ring), time.monotonic()
     delay, interval = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again, where a bare except swallows it

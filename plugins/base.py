@@ -18,7 +18,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import nn
 
-from interp import share
+from interp import exchange, share
 from interp.background import Background
 from interp.errors import UserError
 from interp.layers import find_layer
@@ -97,17 +97,24 @@ class Plugin(Callback):
 
         Signals that may end the process wait until all is put back. Raises TimeoutError after `timeout` seconds.
 
-        Of many processes all must call it. None on those that only helped the first.
+        Of many processes all must call it. None on those that only helped the first. Raises ProcessLost where one of
+        them does not come within `timeout` and a grace.
         """
         while True:
             try:
-                with held_back():  # until no process waits for this one: Lightning's handlers make all of them meet
-                    return share.together(partial(self._look, net, probe), shared=self.shares)
+                with held_back():
+                    return share.together(
+                        partial(self._look, net, probe), shared=self.shares, name=self.name, seconds=self._patience()
+                    )
             except torch.OutOfMemoryError:  # on all processes alike
                 if self.batch_size == 1:
                     raise
                 self.batch_size = max(1, self.batch_size // 2)
                 log.warning("plugin %s ran out of memory: trying batch_size=%d", self.name, self.batch_size)
+
+    def _patience(self, pictures: float = 0.0) -> float | None:
+        """Seconds that a process waits for another at most: one look, with what is written of the last."""
+        return None if self.timeout is None else self.timeout + exchange.GRACE + pictures
 
     def _look(self, net: nn.Module, probe: Probe) -> Result:
         device = next((p.device for p in net.parameters()), torch.device("cpu"))
@@ -138,6 +145,7 @@ class Plugin(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._epoch_began = time.perf_counter()
+        share.whole(trainer.model or pl_module)
         if trainer.global_step > 0 or not self.at_start:
             return
         scalars = self._visit(trainer, pl_module, epoch=0)
@@ -175,7 +183,8 @@ class Plugin(Callback):
 
     def _visit(self, trainer: Trainer, module: LightningModule, epoch: int) -> dict[str, float]:
         """Look, keep, show; the scalars, the same on every process, named `<plugin>/<scalar>`."""
-        scalars, failure = share.from_first(self._study(trainer, module, epoch))
+        outcome = self._study(trainer, module, epoch)
+        scalars, failure = share.from_first(outcome, self._patience(2 * PATIENCE))  # it may wait for pictures in `keep`
         if failure and (failure[0] or self.on_error == "raise"):
             raise UserError(failure[1]) if failure[0] else RuntimeError(failure[1])
         if failure and self.on_error == "disable":
@@ -196,7 +205,7 @@ class Plugin(Callback):
             self.note(history, epoch)
             self._last_epoch = epoch
             self._thin(history, training=True)
-        except Disturbed:  # training itself would no longer be what it was
+        except (Disturbed, share.ProcessLost):  # training itself would no longer be what it was
             raise
         except share.PeerFailed as error:
             return {"failed": 1.0}, self._failure(error, epoch, history) if trainer.is_global_zero else None
@@ -281,9 +290,15 @@ class Plugin(Callback):
         )
 
     def finish_drawing(self) -> None:
-        """Wait for the pictures of the last look; what went wrong with them is reported, with the traceback."""
-        pending, self._pending = self._pending, None
-        if pending and (error := _drawing.outcome(pending, min(self.timeout or PATIENCE, PATIENCE))):
+        """Wait for the pictures of the last look; what went wrong with them is reported, with the traceback.
+
+        They have `PATIENCE` seconds: `timeout` is for what holds the training up, and they are drawn beside it.
+        """
+        if self._pending is None:
+            return
+        error = _drawing.outcome(self._pending, PATIENCE)
+        self._pending = None  # not before: Ctrl-C may come while it waits, and the end of the run waits again
+        if error:
             log.warning("plugin %s: its pictures could not be shown: %s%s", self.name, error, self.traceback(error))
 
 

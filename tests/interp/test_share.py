@@ -1,5 +1,7 @@
-"""Exchanges between two processes: exact, in order, whatever the shares; and nobody waits for one that failed."""
+"""Exchanges between processes: exact, in order, whatever the shares; nobody waits for one that failed, or for ever."""
 
+import os
+import signal
 import time
 
 import pytest
@@ -8,9 +10,9 @@ from torch import nn
 
 from interp import share
 from interp.errors import UserError
-from interp.exchange import PeerFailed
+from interp.exchange import PeerFailed, ProcessLost
 from interp.quiet import Disturbed
-from interp.signals import time_limit
+from interp.signals import held_back, interrupt, signal_of, time_limit
 from tests.processes import on_processes
 
 COUNTS = ((7, 3), (3, 3), (1, 1), (0, 2))  # things, and how many are read at a time
@@ -171,3 +173,68 @@ def unmergeable(rank: int) -> str:
 def test_what_the_first_cannot_merge_leaves_no_other_waiting_to_send(tmp_path):
     first, *others = on_processes(3, unmergeable, tmp_path, seconds=60)
     assert "same number of dimensions" in first and others == [f"RuntimeError: {first} (on process 0)"] * 2
+
+
+def interrupted(rank: int) -> list[tuple[str, int]]:
+    """SIGTERM, which would end it at once, hits the second process: while it studies, waits for the first, or ends."""
+    signal.signal(signal.SIGTERM, interrupt)
+
+    def studying():
+        if rank:
+            os.kill(os.getpid(), signal.SIGTERM)
+        share.summed(torch.ones(1))
+
+    def waiting():
+        if rank == 0:
+            time.sleep(0.2)
+            os.kill(other, signal.SIGTERM)
+            time.sleep(0.2)
+        for _ in range(2):
+            share.summed(torch.ones(1))
+
+    other, ends = share.together(lambda: share.everyones(os.getpid()))[1], []
+    for study in (studying, waiting):
+        with pytest.raises(KeyboardInterrupt) as caught, held_back():
+            share.together(study)
+        ends.append(signal_of(caught.value))
+    return [*ends, share.together(lambda: share.summed(torch.ones(1)).item())]
+
+
+def test_a_signal_to_one_ends_a_study_on_all(tmp_path):
+    assert on_processes(2, interrupted, tmp_path, seconds=60) == [[signal.SIGTERM, signal.SIGTERM, 2.0]] * 2
+
+
+def left(rank: int, where: str) -> tuple[str, float]:
+    if where == "the end":
+        share.from_first(rank, seconds=2.0)
+    if rank == 2:
+        time.sleep(4)
+        return "", 0.0
+    began = time.monotonic()
+    with pytest.raises(ProcessLost) as caught:
+        share.together(lambda: None, name="study", seconds=2.0)
+    return str(caught.value), time.monotonic() - began
+
+
+@pytest.mark.parametrize("where", ["the start", "the end"])
+def test_nobody_waits_longer_than_the_limit_for_a_process_that_hangs(tmp_path, where):
+    first, second, _ = on_processes(3, left, tmp_path, where, seconds=60)
+    assert "process 2 did not come within 2 seconds: it hangs" in first[0]
+    assert "process 2 did" in second[0] or "process 0 " in second[0]  # which waits for 2 itself
+    assert max(first[1], second[1]) < 3.9 and "(study" in first[0]
+
+
+def killed(rank: int) -> str:
+    share.from_first(rank)
+    if rank:
+        time.sleep(0.3)
+        os._exit(0)
+    with pytest.raises(ProcessLost) as caught:
+        share.together(lambda: share.summed(torch.ones(1)))
+    return str(caught.value)
+
+
+def test_a_process_that_is_gone_is_named_at_once(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"1\.pt"):  # as it returned nothing
+        on_processes(2, killed, tmp_path, seconds=60)
+    assert "process 1 is gone" in torch.load(tmp_path / "0.pt", weights_only=False)

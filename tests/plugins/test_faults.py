@@ -46,16 +46,19 @@ class Faulty:
 @pytest.fixture(scope="module")
 def faulty(train, tmp_path_factory) -> Faulty:
     folder, said = tmp_path_factory.mktemp("faulty"), io.StringIO()
-    kinds = {"hangs": "Hanging, timeout: 0.5", "draws": "HangingPictures, timeout: 0.5", "wordless": "Wordless",
+    kinds = {"hangs": "Hanging, timeout: 0.5", "draws": "HangingPictures", "wordless": "Wordless",
              "infinite": "NotANumber", "fine": "ConfidencePlugin"}  # fmt: skip
     studies = [f"+plugin.{name}={{_target_: tests.studies.{kind}}}" for name, kind in kinds.items()]
     handler, began = logging.StreamHandler(said), time.monotonic()
     logging.root.addHandler(handler)
     logging.getLogger("train").setLevel(logging.INFO)
+    patch = pytest.MonkeyPatch()
+    patch.setattr("plugins.base.PATIENCE", 1.0)
     try:
         sink = f"+logger.away={{_target_: tests.studies.Unreachable, save_dir: {folder}}}"
         run = train(folder, *studies, "logger=report", sink)
     finally:
+        patch.undo()
         logging.root.removeHandler(handler)
         logging.getLogger("train").setLevel(logging.NOTSET)
     return Faulty(run, said.getvalue(), time.monotonic() - began, rows(folder))
@@ -75,7 +78,7 @@ def test_a_study_that_hangs_is_skipped(faulty):
 
 
 def test_pictures_that_hang_hold_nobody_up(faulty):
-    assert faulty.said.count("plugin draws: its pictures could not be shown: not done after 0.5 seconds: given up") == 3
+    assert faulty.said.count("plugin draws: its pictures could not be shown: not done after 1 seconds: given up") == 3
     assert faulty.looks("draws") == [0, 1, 2] and faulty.seconds < 50
 
 
