@@ -53,6 +53,7 @@ def fit_and_test(cfg: DictConfig, trainer, module, images, resume: str | None) -
 
     from interp.lit import artifacts
     from interp.lit.checkpoint import restoring
+    from interp.lit.ending import wait_for_first
     from interp.lit.sinks import close_wandb
 
     metrics: dict = {}
@@ -75,15 +76,19 @@ def fit_and_test(cfg: DictConfig, trainer, module, images, resume: str | None) -
     finally:
         artifacts.keep(trainer.loggers, Path(cfg.output))
         conclude(cfg, trainer, metrics, close_wandb(), number)
+        if number:
+            wait_for_first()
 
 
 def signal_behind(end: SystemExit) -> signal.Signals | None:
     """SIGTERM or SIGINT where Lightning has ended the training for them, with exit code 0 or 1."""
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+    from interp.signals import signal_of
+
     if isinstance(end, SIGTERMException):
         return signal.SIGTERM
-    return signal.SIGINT if isinstance(end.__context__, KeyboardInterrupt) else None
+    return signal_of(end.__context__) if isinstance(end.__context__, KeyboardInterrupt) else None
 
 
 def resume_from(cfg: DictConfig, module) -> str | None:
@@ -122,6 +127,7 @@ def conclude(cfg: DictConfig, trainer, metrics: dict, runs: str | None, number: 
     """Say in one line, on the terminal and in the log, how it went and where everything is."""
     from pathlib import Path
 
+    from interp.files import readable
     from interp.lit import failures
     from plugins.base import Plugin
 
@@ -138,7 +144,7 @@ def conclude(cfg: DictConfig, trainer, metrics: dict, runs: str | None, number: 
     elif number:
         where.insert(0, "no epoch was finished, so there is no new checkpoint: give the same command again")
     studies = {study.name: study.outcomes for study in trainer.callbacks if isinstance(study, Plugin)}
-    log.info("%s %s", said, "; ".join([*where, *filter(None, [failures.told(studies)])]))
+    log.info("%s %s", said, readable("; ".join([*where, *filter(None, [failures.told(studies)])])))
 
 
 if __name__ == "__main__":

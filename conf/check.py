@@ -2,6 +2,7 @@
 
 import errno
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from interp.errors import UserError, unknown
+from interp.files import explained
 from interp.lit.secrets import hide, hide_in_streams, remember_arguments
+from interp.signals import interrupt, signal_of
 from interp.terminal import visible
 
 CONF = Path(__file__).parent
@@ -91,7 +94,10 @@ def mendable(error: Exception) -> str | None:
     if isinstance(error, HydraException | OmegaConfBaseException):
         return explain(error)
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        error = explained(error, Path(str(error.filename or ".")))
         return f"{error.filename}: {error.strerror}. If this is where the run should go, choose output=FOLDER"
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        return f"{error.object!r} is not UTF-8, and a logger takes nothing else: rename it, or choose output=FOLDER"
     return None
 
 
@@ -99,13 +105,14 @@ def mendable(error: Exception) -> str | None:
 def clear_errors() -> Iterator[None]:
     """Print what the user can mend as one message, anything else with its traceback, and exit with code 1.
 
-    Both without secrets. Ctrl-C before or after the training ends with code 130, as Ctrl-C within it.
+    Both without secrets. Ctrl-C before or after the training ends with code 130 and SIGTERM with 143, as within it.
     """
     try:
         yield
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        number = signal_of(error)
+        print("interrupted" if number == signal.SIGINT else f"ended by {number.name}", file=sys.stderr)
+        sys.exit(128 + number)
     except Exception as error:
         fail(mendable(error), error)
 
@@ -221,6 +228,8 @@ def launch(main: Callable[[], None]) -> None:
     os.environ.setdefault("RUN_STAMP", run_stamp())  # one folder for all processes of a run, and no other run's
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.path.append(str(CONF.parent / "interp" / "lit" / "launchers"))  # Hydra looks for packages `hydra_plugins` there
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, interrupt)
     sys.argv[1:] = [argument for given in sys.argv[1:] for argument in hydras_own(given)]
     hide_in_streams()
     with clear_errors():

@@ -1,6 +1,7 @@
 """What a newcomer reads after a mistake: one message, the nearest name, exit code 1, nothing half-made."""
 
 import resource
+import signal
 import subprocess
 import sys
 from importlib import import_module
@@ -11,7 +12,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 
-from conf.check import CONF, check, groups
+from conf.check import CONF, check, clear_errors, groups
 from interp.errors import UserError, unknown
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +28,22 @@ def command(script: str, *arguments: str, folder: Path) -> subprocess.CompletedP
 def composed(*overrides: str):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("train", ["output=/tmp/nowhere", *overrides])
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [((), 130, "interrupted"), ((signal.SIGINT,), 130, "interrupted"), ((signal.SIGTERM,), 143, "ended by SIGTERM")],
+)
+def test_a_signal_before_or_after_the_training_ends_with_its_code(given, code, said, capsys):
+    with pytest.raises(SystemExit) as ended, clear_errors():
+        raise KeyboardInterrupt(*given)
+    assert ended.value.code == code and capsys.readouterr().err == f"{said}\n"
+
+
+def test_a_folder_that_a_logger_cannot_name_is_named(capsys):
+    with pytest.raises(SystemExit), clear_errors():
+        "/caf\udce9".encode()
+    assert r"error: '/caf\udce9' is not UTF-8" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

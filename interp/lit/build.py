@@ -1,6 +1,5 @@
 """Objects from the composed configuration, by `_target_` alone."""
 
-from collections.abc import Callable
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -9,6 +8,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy, StrategyRegistry
 from omegaconf import DictConfig
 
 from interp.errors import UserError
@@ -16,6 +16,7 @@ from interp.layers import Normalized
 from interp.lit.checkpoint import Finite, RandomState, WholeCheckpointIO
 from interp.lit.classifier import Classifier
 from interp.lit.data import ImageData
+from interp.lit.ending import EndTogether
 from interp.lit.resume import EpochScalars
 from interp.lit.sinks import forgiving
 
@@ -79,8 +80,22 @@ def loggers(cfg: DictConfig) -> list[Logger]:
 
 
 def trainer(cfg: DictConfig, studies: list[Callback], sinks: list[Logger]) -> Trainer:
-    """Lightning's trainer. Plugins come before the callbacks that read their scalars."""
+    """Lightning's trainer. Plugins come before the callbacks that read their scalars.
+
+    Raises UserError for a strategy that spreads the weights over processes.
+    """
     callbacks = [build(node, f"callbacks.{key}") for key, node in cfg.callbacks.items() if node]
-    make: Callable[..., Trainer] = build(cfg.trainer, "trainer", _partial_=True)
-    callbacks = [*studies, Finite(), RandomState(), EpochScalars(), *callbacks]
+    make: partial[Trainer] = build(cfg.trainer, "trainer", _partial_=True)
+    _refuse_sharded(make.keywords.get("strategy", "auto"))
+    callbacks = [*studies, Finite(), RandomState(), EpochScalars(), EndTogether(), *callbacks]
     return make(callbacks=callbacks, logger=sinks or False, plugins=[WholeCheckpointIO()])
+
+
+def _refuse_sharded(strategy: Any) -> None:
+    name = strategy if isinstance(strategy, str) else type(strategy).__name__
+    kind = StrategyRegistry[name]["strategy"] if name in StrategyRegistry else type(strategy)
+    if issubclass(kind, FSDPStrategy | ModelParallelStrategy | DeepSpeedStrategy):
+        raise UserError(
+            f"trainer.strategy={name} spreads the weights over processes, and studies and checkpoints need them whole: "
+            "choose trainer.strategy=ddp, which keeps all of them on each"
+        )

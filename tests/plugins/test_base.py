@@ -7,11 +7,13 @@ import math
 import pytest
 import torch
 
+from interp import share
 from interp.errors import UserError
 from interp.lit.run_files import read_figures
 from interp.policy import guarded
 from plugins.similarity import SimilarityResult
 from tests.conftest import identical
+from tests.processes import on_processes
 from tests.studies import ConfidencePlugin, Hungry, Meddling
 
 STUDY = "+plugin.study={{_target_: tests.studies.{}{}}}"
@@ -128,6 +130,33 @@ def test_mistakes_leave_nothing_behind(train, tmp_path, override, message):
     with pytest.raises(UserError, match=message):
         train(tmp_path, *override, "logger=[report,wandb]")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "strategy", ["fsdp", "deepspeed_stage_3", "{_target_: lightning.pytorch.strategies.FSDPStrategy}"]
+)
+def test_strategies_that_spread_weights_are_refused_before_anything_is_written(train, tmp_path, strategy):
+    with pytest.raises(UserError, match="spreads the weights over processes, .* choose trainer.strategy=ddp"):
+        train(tmp_path, f"+trainer.strategy={strategy}")
+    assert not list(tmp_path.iterdir())
+
+
+def spread(rank: int) -> str:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import distribute_module
+
+    net = torch.nn.Sequential(
+        torch.nn.Linear(2, 2), distribute_module(torch.nn.Linear(2, 2), init_device_mesh("cpu", (1,)))
+    )
+    share.whole(net[0])
+    with pytest.raises(UserError) as refused:
+        share.whole(net)
+    return str(refused.value)
+
+
+def test_weights_in_parts_are_refused_by_name(tmp_path):
+    (said,) = on_processes(1, spread, tmp_path)
+    assert said.startswith("1.weight is a DTensor: its weights are spread over processes")
 
 
 def test_out_of_memory_halves_the_batch(net, digits):

@@ -1,0 +1,56 @@
+"""What a training of many processes does with signals once all know of them, and with the processes it has started."""
+
+import atexit
+import signal
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+
+from interp.lit import ending
+from interp.lit.ending import EndTogether
+
+TRAINER = {"world_size": 2, "local_rank": 0, "strategy": SimpleNamespace(launcher=None)}
+
+
+@pytest.fixture
+def connector():
+    trainer = SimpleNamespace(**TRAINER, _signal_connector=None)
+    EndTogether().setup(trainer, None, "fit")
+    EndTogether().setup(trainer, None, "test")
+    return trainer._signal_connector
+
+
+def test_lightnings_handlers_only_note_until_all_processes_know(connector, monkeypatch):
+    queued, here = [], connector
+    monkeypatch.setattr(_SignalConnector, "_slurm_sigusr_handler_fn", lambda self, number, frame: queued.append(number))
+    monkeypatch.setattr(ending, "anywhere", lambda numbers: {*numbers, *elsewhere})
+    connector._slurm_sigusr_handler_fn(signal.SIGUSR1, None)
+    connector._sigterm_notifier_fn(signal.SIGTERM, None)
+    assert not queued and not connector.received_sigterm
+    elsewhere = set()
+    connector.obey()
+    assert queued == [signal.SIGUSR1] and connector.received_sigterm and not here.noted.numbers
+    elsewhere = {signal.SIGINT}
+    with pytest.raises(KeyboardInterrupt):
+        connector.obey()
+
+
+def test_one_process_is_left_to_lightning():
+    trainer = SimpleNamespace(**TRAINER | {"world_size": 1}, _signal_connector=None)
+    EndTogether().setup(trainer, None, "fit")
+    assert trainer._signal_connector is None
+
+
+def test_processes_that_do_not_end_by_themselves_are_ended_with_the_run(monkeypatch):
+    monkeypatch.setattr(ending, "LEAVE", 0.2)
+    at_exit = []
+    monkeypatch.setattr(atexit, "register", lambda *call: at_exit.append(call))
+    with subprocess.Popen(["sleep", "60"]) as hanging, subprocess.Popen(["true"]) as ended:
+        launcher = SimpleNamespace(procs=[hanging, ended])
+        EndTogether().on_exception(SimpleNamespace(strategy=SimpleNamespace(launcher=launcher)), None, ValueError())
+        assert launcher.procs == [] and hanging.poll() is None  # out of the hands that kill this process with them
+        ((end, processes),) = at_exit
+        end(processes)
+        assert hanging.wait(10) == -signal.SIGKILL and ended.wait(10) == 0
