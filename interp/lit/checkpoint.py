@@ -1,10 +1,12 @@
 """Checkpoints that are never half-written and resume bit for bit."""
 
+import logging
 import random
 import re
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,11 +16,14 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from interp import share
 from interp.errors import UserError
 from interp.lit.checkpoint_content import check_content
 from interp.lit.checkpoint_file import check_archive, matches_checksum, whole_beside, write_checkpoint
 
 CONNECTOR = "checkpoint_connector.py"  # of Lightning, which reads the state of a training back
+
+log = logging.getLogger(__name__)
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -37,27 +42,47 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 class RandomState(Callback):
-    """Keeps the random streams in the checkpoint, so that a resumed run draws what the uninterrupted one would."""
+    """Keeps the random streams in the checkpoint, so that a resumed run draws what the uninterrupted one would.
+
+    Those of the first process lie as those of a single one do; of many, `processes` holds every one's, in order.
+    """
 
     def state_dict(self) -> dict[str, Any]:
-        """Every stream as tensors, lists and numbers, which load without pickle."""
-        algorithm, keys, *rest = cast(tuple, np.random.get_state())  # noqa: NPY002
-        version, words, next_gauss = random.getstate()
-        return {
-            "torch": torch.default_generator.get_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "numpy": [algorithm, torch.from_numpy(keys.astype(np.int64)), *rest],
-            "python": [version, list(words), next_gauss],
-        }
+        """Every stream as tensors, lists and numbers, which load without pickle; all processes must call it."""
+        everyones = share.together(partial(share.everyones, _streams()), name="random streams of a checkpoint") or []
+        return everyones[0] | ({"processes": everyones} if len(everyones) > 1 else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        torch.default_generator.set_state(state["torch"].cpu())
-        if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all([stream.cpu() for stream in state["cuda"]])
-        algorithm, keys, *rest = state["numpy"]
-        np.random.set_state((algorithm, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
-        version, words, next_gauss = state["python"]
-        random.setstate((version, tuple(words), next_gauss))
+        """Take this process's streams; where there were fewer processes, those of one of them, with a warning."""
+        (rank, size), states = share.place(), state.get("processes", [state])
+        if len(states) != size and rank == 0:
+            log.warning(
+                "the checkpoint holds the random streams of %d process(es), and this run has %d: they take these in "
+                "turn, and the run does not go on bit for bit as the one before",
+                len(states), size,
+            )  # fmt: skip
+        _restore_streams(states[rank % len(states)])
+
+
+def _streams() -> dict[str, Any]:
+    algorithm, keys, *rest = cast(tuple, np.random.get_state())  # noqa: NPY002
+    version, words, next_gauss = random.getstate()
+    return {
+        "torch": torch.default_generator.get_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [algorithm, torch.from_numpy(keys.astype(np.int64)), *rest],
+        "python": [version, list(words), next_gauss],
+    }
+
+
+def _restore_streams(state: dict[str, Any]) -> None:
+    torch.default_generator.set_state(state["torch"].cpu())
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([stream.cpu() for stream in state["cuda"]])
+    algorithm, keys, *rest = state["numpy"]
+    np.random.set_state((algorithm, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    version, words, next_gauss = state["python"]
+    random.setstate((version, tuple(words), next_gauss))
 
 
 class RunCheckpoint(ModelCheckpoint):

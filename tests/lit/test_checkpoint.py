@@ -37,6 +37,28 @@ def test_random_streams_continue_where_they_were(tmp_path):
     assert draws() == expected
 
 
+def test_each_process_goes_on_with_its_own_streams(monkeypatch, caplog):
+    states, following = [], []
+    for seed in (1, 2):
+        random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)  # noqa: NPY002
+        states.append(RandomState().state_dict())
+        following.append(draws())
+    kept = states[0] | {"processes": states}
+    for rank, size, state, drawn in (
+        (0, 2, kept, 0),
+        (1, 2, kept, 1),
+        (2, 3, kept, 0),
+        (0, 1, kept, 0),
+        (1, 2, states[1], 1),
+    ):
+        monkeypatch.setattr("interp.share.place", lambda here=(rank, size): here)
+        RandomState().load_state_dict(state)
+        assert draws() == following[drawn], (rank, size)
+    assert [record.getMessage()[:66] for record in caplog.records] == [
+        "the checkpoint holds the random streams of 2 process(es), and this"
+    ]
+
+
 def test_a_full_disk_is_named_and_keeps_the_last_good_checkpoint(mounted):
     small_disk = mounted("size=400k")
     path, io = small_disk / "last.ckpt", WholeCheckpointIO()
