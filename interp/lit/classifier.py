@@ -1,13 +1,14 @@
 """The LightningModule: any classifier network with its optimizer, scheduler and metrics."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from typing import Any, cast
 
 from lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
+from torch.utils.data import DistributedSampler
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
@@ -47,7 +48,7 @@ class Classifier(LightningModule):
         return self.net(images)
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        return self._step(batch, "train")
+        return self._step(batch, "train", self._repeated(batch, index))
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         self._step(batch, "val")
@@ -55,13 +56,27 @@ class Classifier(LightningModule):
     def test_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         self._step(batch, "test")
 
-    def _step(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
+    def _repeated(self, batch: tuple[Tensor, Tensor], index: int) -> int:
+        """How many images at the end of a batch another process has as well: where they do not divide, torch's sampler
+        repeats some, so that every process takes as many steps.
+        """
+        loader: Any = self.trainer.train_dataloader
+        if not isinstance(sampler := getattr(loader, "sampler", None), DistributedSampler):
+            return 0
+        mine = len(range(sampler.rank, len(cast(Sized, sampler.dataset)), sampler.num_replicas))
+        return min(len(batch[1]), max(0, index * loader.batch_size + len(batch[1]) - mine))
+
+    def _step(self, batch: tuple[Tensor, Tensor], stage: str, repeated: int = 0) -> Tensor:
         images, targets = batch
         logits = self(images)
         loss = cross_entropy(logits, targets)
-        metrics, predicted = cast(nn.ModuleDict, self.metrics[f"{stage}_metrics"]), logits.detach().float()
-        for name, metric in cast(Iterable[tuple[str, Metric]], metrics.items()):
-            metric.update(*((loss.detach(), len(images)) if name == "loss" else (predicted, targets)))
+        metrics, predicted, mean = self.metrics[f"{stage}_metrics"], logits.detach().float(), loss.detach()
+        if repeated:  # they train, and count once
+            predicted, targets = predicted[:-repeated], targets[:-repeated]
+            mean = cross_entropy(predicted, targets)
+        for name, metric in cast(Iterable[tuple[str, Metric]], cast(nn.ModuleDict, metrics).items()):
+            if len(targets):
+                metric.update(*((mean, len(targets)) if name == "loss" else (predicted, targets)))
             shown = name != "f1" and (stage, name) != ("train", "accuracy")
             self.log(f"{stage}/{name}", metric, on_step=False, on_epoch=True, prog_bar=shown)
         return loss

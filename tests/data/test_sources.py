@@ -1,14 +1,19 @@
 """Every source: what it knows, and what it says when its files are wrong."""
 
+import multiprocessing
 import os
+import subprocess
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader, DistributedSampler
 from torchvision.datasets import CIFAR10, MNIST
 from torchvision.transforms import v2
 
 from interp.errors import UserError
+from interp.lit.classifier import Classifier
 from interp.lit.data import ImageData, Splits, TensorImages
 from interp.lit.data.digits import digits
 from interp.lit.data.folder import image_folder
@@ -60,6 +65,50 @@ def test_augmentation_touches_training_images_only():
     flipped = data.train_dataloader().dataset[5][0]
     assert torch.equal(flipped, plain.train_dataloader().dataset[5][0].flip(-1))
     assert torch.equal(data.val_dataloader().dataset[5][0], plain.val_dataloader().dataset[5][0])
+
+
+@pytest.mark.parametrize(("count", "processes", "size"), [(7, 3, 2), (10, 3, 3), (4, 4, 8), (2, 3, 2)])
+def test_many_processes_read_each_image_once_and_each_of_them_some(count, processes, size):
+    """Of fewer images than processes all read all, so that every share is as it would be."""
+    images, seen = TensorImages(torch.arange(count).byte().view(-1, 1, 1, 1), torch.arange(count)), []
+    for rank in range(processes):
+        data = ImageData(lambda: Splits(images, images, images, ("a",)), batch_size=size)
+        place = {"num_replicas": processes, "rank": rank}
+        data.trainer = SimpleNamespace(world_size=processes, distributed_sampler_kwargs=place)
+        loaders = data.val_dataloader(), data.test_dataloader()
+        seen += [torch.cat([targets for _, targets in loader]).tolist() for loader in loaders]
+    assert all(seen) and seen[::2] == seen[1::2]
+    times = 1 if count >= processes else processes
+    assert sorted(number for mine in seen[::2] for number in mine) == sorted([*range(count)] * times)
+
+
+@pytest.mark.parametrize(("count", "processes", "size"), [(10, 4, 2), (9, 3, 2), (7, 3, 1), (5, 4, 8)])
+def test_images_that_two_processes_train_on_count_once(count, processes, size):
+    counted = []
+    for rank in range(processes):
+        sampler = DistributedSampler(range(count), processes, rank, shuffle=True)
+        loader = DataLoader(range(count), size, sampler=sampler)
+        module = SimpleNamespace(trainer=SimpleNamespace(train_dataloader=loader))
+        for index, numbers in enumerate(loader):
+            repeated = Classifier._repeated(module, (numbers, numbers), index)
+            counted += numbers[: len(numbers) - repeated].tolist()
+    assert sorted(counted) == list(range(count))
+    alone = SimpleNamespace(trainer=SimpleNamespace(train_dataloader=DataLoader(range(count), size)))
+    assert Classifier._repeated(alone, (numbers, numbers), index) == 0
+
+
+def test_workers_leave_the_signals_of_a_job_to_the_main_process():
+    data = ImageData(digits, size=8, batch_size=200, num_workers=1)
+    batches = iter(data.val_dataloader())
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)
+    assert len(next(batches)[1]) == 159 and worker.is_alive()
+
+
+def test_class_folders_may_have_any_bytes_in_their_names(tmp_path):
+    base = folder(tmp_path, classes=("caf\udce8", "caf\udce9", "dog"))
+    assert ImageData(image_folder, root=str(base)).class_names == (r"caf\udce8", r"caf\udce9", "dog")
 
 
 def test_stratified_is_disjoint_and_complete():

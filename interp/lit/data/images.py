@@ -1,5 +1,6 @@
 """The one DataModule: images in [0, 1] with class names, whatever the source."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,11 +8,15 @@ from typing import Any, cast
 
 import torch
 from lightning import LightningDataModule
+from lightning.fabric.utilities.seed import pl_worker_init_function
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from interp.errors import UserError
+from interp.files import readable
 from interp.probe import LabelledImages, Probe, choose_probe
+from interp.signals import obey_parent
 
 
 @dataclass(frozen=True)
@@ -94,8 +99,8 @@ class ImageData(LightningDataModule):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The name of each class, J of them."""
-        return self.splits.class_names
+        """The name of each class, J of them, in letters that every file and logger takes."""
+        return tuple(map(readable, self.splits.class_names))
 
     @cached_property
     def channels(self) -> int:
@@ -143,9 +148,30 @@ class ImageData(LightningDataModule):
             cast(Dataset, images),
             batch_size=self.batch_size,
             shuffle=shuffle,
+            sampler=None if shuffle else self._each_once(images),
             num_workers=self.num_workers,
+            worker_init_fn=_start_worker,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def _each_once(self, images: LabelledImages) -> DistributedSampler | None:
+        """Each image on one of many processes, where Lightning's own sampler repeats some, which then count twice.
+
+        Every process needs an image, as all measure together: of fewer images than processes all read all.
+        """
+        if self.trainer is None or self.trainer.world_size == 1:
+            return None
+        if len(images) < self.trainer.world_size:
+            return DistributedSampler(cast(Dataset, images), num_replicas=1, rank=0, shuffle=False)
+        place = cast(dict, self.trainer.distributed_sampler_kwargs)
+        return UnrepeatedDistributedSampler(cast(Dataset, images), shuffle=False, **place)
+
+
+def _start_worker(number: int) -> None:
+    """Seed as Lightning does where no function is given, and leave the signals of the whole job to the main process."""
+    if int(os.environ.get("PL_SEED_WORKERS", 0)):
+        pl_worker_init_function(number)
+    obey_parent()
 
 
 def stratified(targets: Tensor, share: float, seed: int = 0) -> tuple[Tensor, Tensor]:
