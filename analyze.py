@@ -18,16 +18,15 @@ def analyze(cfg: DictConfig) -> None:
     check(cfg, "analyze")
     if not cfg.get("plugin"):
         raise UserError("no plugin to run: add one, such as +plugin=nmf")
-    from pathlib import Path
-
     from lightning import seed_everything
 
-    from interp.lit import artifacts, build, failures
+    from interp.lit import artifacts, build
     from interp.lit.checkpoint import named_checkpoints
     from interp.lit.console import calm
+    from interp.lit.ending import note_signals
     from interp.lit.secrets import hidden
-    from interp.lit.sinks import close_wandb
     from interp.lit.torchrun import join
+    from interp.signals import signal_of
 
     calm()
     seed_everything(cfg.seed, verbose=False)
@@ -43,22 +42,51 @@ def analyze(cfg: DictConfig) -> None:
     loggers = [] if rank else build.loggers(cfg)
     for logger in loggers:
         logger.log_hyperparams(hidden(OmegaConf.to_container(cfg, resolve=True)))
-    status = "failed"
+    status, failed, ended = "failed", list[str](), None
+    note_signals()
     try:
         for path in filter(None, paths.values()):
             artifacts.use(loggers, path)
         failed = study(cfg, networks, loggers, first=rank == 0)
         status = "failed" if failed else "success"
+    except KeyboardInterrupt as error:
+        ended = signal_of(error)
     finally:
-        for logger in loggers:
-            logger.finalize(status)
-        artifacts.keep(loggers, Path(cfg.output))
-        runs = close_wandb()
-    said = failures.told(failures.read(Path(cfg.output), []))
-    more = f"; W&B: {runs}" * bool(runs) + f"; {said}" * bool(said)
-    log.info("Done: results and report in %s%s", cfg.output, more)
+        conclude(cfg, networks, loggers, status, ended)
+    if ended:
+        raise SystemExit(128 + ended)
     if failed:
         raise UserError(f"{len(failed)} of {len(networks[0].plugins)} studies failed: {'; '.join(failed)}")
+
+
+def conclude(cfg: DictConfig, networks: list["Network"], loggers: list, status: str, ended) -> None:
+    """Write what was found so far, whatever ended the analysis, and say in one line where it is."""
+    import signal
+    import sys
+    from pathlib import Path
+
+    from interp.files import readable
+    from interp.lit import artifacts, failures
+    from interp.lit.ending import wait_for_first
+    from interp.lit.sinks import close_wandb
+    from interp.share import ProcessLost
+
+    if ended:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # others of the same end, as torchrun's, would cost the report
+    lost = isinstance(sys.exception(), ProcessLost)
+    for plugin in (plugin for network in networks for plugin in network.plugins):
+        plugin.finish_drawing()
+    for logger in loggers:
+        logger.finalize(status)
+    artifacts.keep(loggers, Path(cfg.output))
+    runs = close_wandb()
+    said = f"Ended early by {ended.name}" if ended else "Done" if sys.exception() is None else "Ended early"
+    told = failures.told(failures.read(Path(cfg.output), []))
+    more = f"; W&B: {runs}" * bool(runs) + f"; {told}" * bool(told)
+    log.info("%s: results and report in %s", said, readable(f"{cfg.output}{more}"))
+    if not lost:
+        wait_for_first()
 
 
 class Network:
@@ -152,36 +180,46 @@ def study(cfg: DictConfig, networks: list[Network], loggers: list, first: bool =
 def look(cfg: DictConfig, networks: list[Network], position: int, key: str, loggers: list, first: bool) -> None:
     """Study each network with its plugin at `position`, keep and log what was found, side by side of several.
 
-    Raises the first error when all networks have been studied.
+    What goes wrong with one network costs no other; the first error is raised when all have been studied. It ends the
+    look at that network on all processes: they must not look at different ones.
     """
+    from functools import partial
     from pathlib import Path
 
     from interp.comparison import SideBySide
     from interp.quiet import Disturbed
+    from interp.share import ProcessLost, together
+    from interp.signals import interrupt_if_noted
 
     results, found, errors = Path(cfg.output) / "results", {}, list[Exception]()
     for network in networks:
         plugin, own = network.plugins[position], key if len(networks) == 1 else f"{key}.{network.name}"
+        together(interrupt_if_noted, name=key)
         try:
             result = plugin.look(network.net, network.probe)
             plugin.name = own
-            if not first:
-                continue
-            if network.run is not None:
-                result = plugin.continued(result, network.run / "results" / key, network.epoch)
-            keep(plugin, result, results, loggers, network.epoch, network.step)
-            found[network.name] = result
-        except Disturbed:
+            kept = partial(keep_of, network, plugin, result, results, loggers, key)
+            found[network.name] = together(kept, shared=False, name=key)
+        except (Disturbed, ProcessLost):
             raise
         except Exception as error:  # the other networks are studied all the same
             errors.append(error)
             if first:
                 plugin.note(results / own, network.epoch, error)
     if len(found) > 1:
-        plugin.name = key
-        keep(plugin, SideBySide(found), results, loggers, max(n.epoch for n in networks), networks[-1].step)
+        plugin.name, both = key, SideBySide(found) if first else None
+        epoch, step = max(n.epoch for n in networks), networks[-1].step
+        together(partial(keep, plugin, both, results, loggers, epoch, step), shared=False, name=key)
     if errors:
         raise errors[0]
+
+
+def keep_of(network: Network, plugin, result, results, loggers: list, key: str):
+    """Keep a result of one network, following what its run has of the same study; the result that was kept."""
+    if network.run is not None:
+        result = plugin.continued(result, network.run / "results" / key, network.epoch)
+    keep(plugin, result, results, loggers, network.epoch, network.step)
+    return result
 
 
 def keep(plugin, result, results, loggers: list, epoch: int, step: int) -> None:

@@ -1,18 +1,23 @@
 """The same on many processes: what each shipped plugin finds, and a training with studies that fail on one of them."""
 
 import csv
+import logging
 import os
 import re
 import signal
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import distributed as dist
 from torch import nn
 
+import analyze
 from interp import share
 from interp.errors import UserError
 from interp.probe import Probe
@@ -181,6 +186,139 @@ def test_a_training_on_two_processes_with_studies_that_break_on_one(train, tmp_p
     afterwards = confusion.continued(confusion.look(net, probe), studied.folder / "results" / "confusion", epoch=2)
     kept = type(afterwards).load(studied.folder / "results" / "confusion" / "epoch=0002")
     assert torch.equal(kept.counts, afterwards.counts) and int(kept.counts.sum()) == len(probe.dataset)
+
+
+@dataclass(kw_only=True)
+class Leaves(ConfidencePlugin):
+    """Draws another number of random numbers on each process, and gets `number` while it studies at the epoch `at`."""
+
+    shares: ClassVar[bool] = True
+    at: int = 1
+    to: int = 1  # which process
+    number: int = signal.SIGTERM
+
+    def on_train_epoch_start(self, trainer, pl_module) -> None:
+        torch.rand(1 + trainer.global_rank)
+        self.epoch = trainer.current_epoch + 1
+
+    def analyze(self, net: nn.Module, probe: Probe) -> Confidence:
+        if self.epoch == self.at and share.place()[0] == self.to:
+            os.kill(os.getpid(), self.number)
+        return Confidence(share.gathered([super().analyze(net, probe).highest]))
+
+
+LEAVES = "+plugin.leaves={_target_: tests.test_many_processes.Leaves, at_start: false, at: %d, to: %d, number: %d}"
+
+
+def ended(train, folder: Path, *options: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        train(folder, *ON_TWO, *options)
+    return end.value.code
+
+
+def test_a_signal_to_one_of_two_in_a_study_ends_both_with_each_ones_random_streams(train, tmp_path, caplog):
+    """The epoch that it studies is whole, and its accuracy counts every image once."""
+    caplog.set_level(logging.INFO, "train")
+
+    def run(rank: int) -> tuple:
+        codes = ended(train, tmp_path / "run", LEAVES % (1, 1, signal.SIGTERM), "logger=[csv]")
+        return codes, [record.getMessage() for record in caplog.records if record.name == "train"]
+
+    (code, said), (other, nothing) = on_processes(2, run, tmp_path, seconds=300)
+    assert code == other == 143 and "Ended early by SIGTERM: to resume" in said[-1] and not nothing
+    left = Run(tmp_path / "run", None)
+    state = left.checkpoint()["callbacks"]["RandomState"]
+    assert left.checkpoint()["epoch"] == 0 and len(state["processes"]) == 2
+    assert identical(state["torch"], state["processes"][0]["torch"])
+    assert not identical(*(process["torch"] for process in state["processes"]))
+    net, probe = rebuilt(left)
+    images, targets = zip(*probe.batches(64), strict=True)
+    with torch.no_grad():
+        right = sum(int((net.eval()(x).argmax(1) == t).sum()) for x, t in zip(images, targets, strict=True))
+    rows = csv.DictReader((left.folder / "csv" / "metrics.csv").read_text().splitlines())
+    (accuracy,) = [float(row["val/accuracy"]) for row in rows if row["val/accuracy"]]
+    assert accuracy == pytest.approx(right / len(probe.dataset), abs=1e-7) and len(probe.dataset) % 2
+
+
+@pytest.mark.slow
+def test_each_of_two_processes_resumes_with_its_own_random_streams(train, tmp_path):
+    """Both draw differently, and end with the weights of the run that nothing ended; three processes are warned."""
+    never, then = LEAVES % (9, 1, signal.SIGTERM), LEAVES % (2, 0, signal.SIGTERM)
+    long = ["trainer.max_epochs=3", "data.augment=[{_target_: torchvision.transforms.v2.RandomRotation, degrees: 10}]"]
+
+    def run(rank: int) -> list[int]:
+        train(tmp_path / "whole", *ON_TWO, never, *long)
+        code = ended(train, tmp_path / "run", then, *long)
+        (tmp_path / "run" / ".hydra").mkdir(exist_ok=True)
+        train(tmp_path / "resumed", *ON_TWO, never, *long, f"checkpoint={tmp_path / 'run'}")
+        return code
+
+    assert on_processes(2, run, tmp_path, seconds=300) == [143, 143]
+    whole, resumed = (Run(tmp_path / name, None).checkpoint() for name in ("whole", "resumed"))
+    for part in ("state_dict", "optimizer_states", "lr_schedulers"):
+        assert identical(whole[part], resumed[part])
+    states = [checkpoint["callbacks"]["RandomState"] for checkpoint in (whole, resumed)]
+    assert identical(*states) and not identical(*(process["torch"] for process in states[0]["processes"]))
+
+
+@pytest.mark.slow
+def test_three_processes_validate_with_one_image_in_the_last_batch(train, tmp_path):
+    """359 images: 120, 120 and 119 each, in batches of 17 and 119 of 7 x 17: one process has a batch less."""
+
+    def run(rank: int) -> float:
+        three = [option for option in ON_TWO if option != "trainer.devices=2"] + ["trainer.devices=3", "test=true"]
+        return train(tmp_path / "run", *three, "data.batch_size=17", "trainer.max_epochs=1").objective
+
+    first, *others = on_processes(3, run, tmp_path, seconds=300)
+    assert others == [first, first]
+    net, probe = rebuilt(Run(tmp_path / "run", None))
+    batches = list(probe.batches(64))
+    with torch.no_grad():
+        right = sum(int((net.eval()(images).argmax(1) == targets).sum()) for images, targets in batches)
+    assert first == pytest.approx(right / len(probe.dataset), abs=1e-7) and -(-len(probe.dataset) // 3) % 17 == 1
+
+
+@dataclass(frozen=True)
+class Weights(Result):
+    """The weights of the networks that the processes look at."""
+
+    seen: torch.Tensor  # (processes,)
+    full: ClassVar[list[bool]] = []
+
+    def save(self, folder: Path, **about) -> None:
+        if self.full:
+            self.full.pop()
+            raise OSError(28, "No space left on device")
+        super().save(folder, **about)
+
+
+@dataclass(kw_only=True)
+class Weighing(ConfidencePlugin):
+    shares: ClassVar[bool] = True
+
+    def analyze(self, net: nn.Module, probe: Probe) -> Weights:
+        return Weights(*share.handed_in([net[1].weight.detach()[0, :1]]))
+
+
+def compared(rank: int, folder: Path) -> list[str]:
+    Weights.full[:] = [True] * (rank == 0)
+    _, data = coloured(3)
+    networks = []
+    for value, name in enumerate("ab", start=1):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(data.probe.images[0].numel(), 2))
+        nn.init.constant_(net[1].weight, value)
+        networks.append(SimpleNamespace(name=name, net=net, probe=data.probe, run=None, epoch=0, step=0,
+                                        plugins=[Weighing(name="p"), Weighing(name="q")]))  # fmt: skip
+    return analyze.study(SimpleNamespace(output=folder), networks, [], first=rank == 0)
+
+
+def test_a_result_that_cannot_be_kept_leaves_the_processes_at_the_same_network(tmp_path):
+    (first,), (second,) = on_processes(2, compared, tmp_path, tmp_path / "run", seconds=120)
+    assert first == "plugin.p: OSError: [Errno 28] No space left on device"
+    assert second == f"plugin.p: PeerFailed: {first.removeprefix('plugin.p: ')} (on process 0)"
+    kept = {path.parent.parent.name: load_file(path)["seen"].tolist() for path in
+            (tmp_path / "run").glob("results/*/*/result.safetensors")}  # fmt: skip
+    assert kept == {"q.a": [1.0, 1.0], "q.b": [2.0, 2.0]}
 
 
 def test_raise_ends_the_training_on_both(train, tmp_path):
