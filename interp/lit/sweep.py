@@ -3,12 +3,16 @@
 `python -m interp.lit.sweep FOLDER` writes both again from the files of the runs.
 """
 
+import atexit
 import json
 import logging
+import os
+import signal
 import sys
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from interp.errors import UserError
 from interp.files import MOST, regular, replacing
 from interp.lit.foreign import read_yaml
+from interp.lit.job_process import is_here, this_process
 from interp.lit.run_files import DAMAGED, read_figures, read_metrics
 from interp.lit.secrets import hide, hide_in_files, hide_in_logs, remember_configuration
 from interp.lit.sweep_page import Job, fixed, front, parts, read_job
@@ -31,6 +36,7 @@ ON_THEIR_OWN = {  # Hydra lets no launcher's configuration be replaced by anothe
     "hydra_ray_launcher.ray_launcher.RayLauncher": "hydra_plugins.epochscope.RayLauncher",
     "hydra_submitit_launcher.submitit_launcher.LocalLauncher": "hydra_plugins.epochscope.SubmititLauncher",
 }
+ENDED = "ended by SIGTERM or Ctrl-C"
 LOST = "its process ended without a word: killed, or out of memory"
 
 
@@ -52,7 +58,7 @@ class Gather(Callback):
             launcher._target_ = ON_THEIR_OWN.get(launcher._target_.removeprefix("hydra_plugins."), launcher._target_)
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
-        """Hide secrets in what Hydra wrote down; note that the job runs: what stays so has been killed."""
+        """Hide secrets in what Hydra wrote down; note that the job runs, and where: what stays so has been killed."""
         remember_configuration(config)
         hide_in_logs()
         folder = Path(config.hydra.runtime.output_dir)
@@ -60,7 +66,8 @@ class Gather(Callback):
         if config.hydra.mode == RunMode.MULTIRUN:
             hide_in_files(Path(config.hydra.sweep.dir) / "multirun.yaml")
             self._began = time.time()
-            keep(Path(config.hydra.runtime.output_dir), number=config.hydra.job.num, status="running")
+            keep(folder, number=config.hydra.job.num, status="running", process=this_process())
+            atexit.register(left, folder, Path(config.hydra.sweep.dir))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Keep how the job ended and write the page."""
@@ -73,6 +80,7 @@ class Gather(Callback):
         else:
             about["objectives"] = _objectives(config, job_return.return_value)
         folder = Path(config.hydra.runtime.output_dir)
+        atexit.unregister(left)
         keep(folder, number=config.hydra.job.num, **about, **found(folder))
         _close_wandb()
         write(Path(config.hydra.sweep.dir))
@@ -84,13 +92,14 @@ class Gather(Callback):
         for pickle in folder.glob(".submitit/*/*.pkl"):  # submitit's, of whole jobs with their configuration
             pickle.unlink()
         for path in job_folders(folder):
-            if read_job(path, folder).status == "running":
-                lost(path)
+            job = read_job(path, folder)
+            if job.status in ("running", "killed"):
+                lost(path, job.error or LOST, "killed" if job.error else "failed")
         jobs = write(folder)
         for job in front(jobs):
             differing = {name: value for name, value in job.parameters.items() if name not in fixed(jobs)}
             log.info("Pareto front: job %s: %s (%s)", job.number, _list(job.objectives), _list(differing))
-        failed = [job for job in jobs if job.status == "failed"]
+        failed = [job for job in jobs if job.status in ("failed", "killed")]
         log.info("Done: %d of %d jobs; all of them: %s", len(jobs) - len(failed), len(jobs), folder / "sweep.html")
         if failed:
             said = "; ".join(f"job {job.number}: {job.error.splitlines()[0]}" for job in failed)
@@ -108,9 +117,26 @@ def keep(folder: Path, **about: Any) -> None:
         target.write_text(json.dumps(known | about, indent=1), encoding="utf-8")
 
 
-def lost(folder: Path, error: str = LOST, **about: Any) -> None:
+def lost(folder: Path, error: str = LOST, status: str = "failed", **about: Any) -> None:
     """Keep of a job whose process has gone what it had found until then."""
-    keep(folder, status="failed", error=error, **about, **found(folder))
+    keep(folder, status=status, error=error, **about, **found(folder))
+
+
+def left(folder: Path, sweep: Path) -> None:
+    """Keep of a job that its process leaves in the middle, for Ctrl-C or SIGTERM, what it had found; write the page."""
+    lost(folder, ENDED, "killed")
+    write(sweep)
+
+
+def stop(folder: Path, told: set[int]) -> None:
+    """Send SIGTERM to the jobs that run on this machine, once to each of their processes (`told`); write the page."""
+    for path in job_folders(folder):
+        job = read_job(path, folder)
+        if job.status == "running" and is_here(job.process) and job.process["pid"] not in told:
+            told.add(job.process["pid"])
+            with suppress(ProcessLookupError):
+                os.kill(job.process["pid"], signal.SIGTERM)
+    write(folder)
 
 
 def found(folder: Path) -> dict[str, Any]:
@@ -193,7 +219,9 @@ def main(arguments: list[str]) -> None:
         raise SystemExit("give one folder: python -m interp.lit.sweep FOLDER")
     folder = Path(arguments[0]).absolute()
     for number, path in enumerate(job_folders(folder)):
-        known = {} if (path / "job.json").is_file() else {"number": number, "status": "unknown"}
+        known: dict[str, Any] = {"number": number, "status": "unknown"} if not (path / "job.json").is_file() else {}
+        if (job := read_job(path, folder)).status == "killed":
+            known = {"status": job.status, "error": job.error}
         keep(path, **known, **found(path))
     print(visible(f"{len(write(folder))} jobs: {folder / 'sweep.html'}"))
 

@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import strftime
 from typing import Any
-from urllib.parse import quote
 
 from interp.files import MOST, regular
+from interp.lit.job_process import is_gone
 from interp.lit.report_page import BESIDE, content_policy, own_code, template
-from interp.lit.run_files import DAMAGED
+from interp.lit.run_files import DAMAGED, address
 
 Cell = float | str | None
+KILLED = "its process is gone: the sweep was killed"
 FIRST = ("val/accuracy", "test/accuracy", "val/loss")  # beside the objectives, what the table shows unasked
+STATUSES = ("finished", "running", "failed", "killed")
 
 
 @dataclass
@@ -32,23 +34,26 @@ class Job:
     scalars: dict[str, float] = field(default_factory=dict)
     figures: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)  # report and log: addresses on the page
+    process: dict[str, Any] = field(default_factory=dict)  # that it runs or ran in
 
 
 def read_job(path: Path, sweep: Path) -> Job:
-    """The job in the folder `path`; a damaged job.json is a failed job that says so."""
+    """The job in the folder `path`, killed if its process is gone; a damaged job.json is a failed job that says so."""
     folder = path.relative_to(sweep).as_posix()
     logs = sorted(p.name for p in path.glob("*.log"))
     names = {"report": ["report.html"] if (path / "report.html").is_file() else [], "log": logs}
-    files = {kind: quote(f"{folder}/{own[0]}") for kind, own in names.items() if own}
+    files = {kind: address(f"{folder}/{own[0]}") for kind, own in names.items() if own}
     try:
         about = json.loads(regular(path / "job.json", MOST).read_text(encoding="utf-8"))
         objectives = {name: float(value) for name, (value, _) in about.get("objectives", {}).items()}
+        status, error, process = str(about["status"]), str(about.get("error", "")), dict(about.get("process", {}))
+        status, error = ("killed", KILLED) if status == "running" and is_gone(process) else (status, error)
         return Job(
-            folder, int(about["number"]), str(about["status"]), str(about.get("error", "")), _seconds(about),
+            folder, int(about["number"]), status, error, _seconds(about),
             {key: cell(value) for key, value in about.get("parameters", {}).items()}, objectives,
             tuple(direction for _, direction in about.get("objectives", {}).values()),
             {name: float(value) for name, value in about.get("scalars", {}).items()},
-            [_addressed(figure, folder) for figure in about.get("figures", [])], files,
+            [_addressed(figure, folder) for figure in about.get("figures", [])], files, process,
         )  # fmt: skip
     except FileNotFoundError:
         return Job(folder, files=files)
@@ -62,7 +67,7 @@ def _seconds(about: dict[str, Any]) -> float | None:
 
 def _addressed(figure: dict[str, Any], folder: str) -> dict[str, Any]:
     shots = [
-        (int(epoch), quote(f"{folder}/{path}"), int(w), int(h), str(c)) for epoch, path, w, h, c in figure["shots"]
+        (int(epoch), address(f"{folder}/{path}"), int(w), int(h), str(c)) for epoch, path, w, h, c in figure["shots"]
     ]
     if any(".." in Path(path).parts or Path(path).is_absolute() for _, path, *_ in figure["shots"]):
         raise ValueError("a figure that lies elsewhere")
@@ -169,6 +174,6 @@ def parts(sweep: Path, jobs: list[Job]) -> Iterator[str]:
 
 
 def _headline(jobs: list[Job]) -> list[tuple[str, str, str]]:
-    counts = {status: sum(job.status == status for job in jobs) for status in ("finished", "running", "failed")}
+    counts = {status: sum(job.status == status for job in jobs) for status in STATUSES}
     shown = [("jobs", str(len(jobs)), "")]
     return shown + [(status, str(count), "") for status, count in counts.items() if count or status == "finished"]

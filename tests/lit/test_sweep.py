@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,9 +15,10 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from interp.errors import UserError
+from interp.lit.job_process import started, this_process
 from interp.lit.report import Report
-from interp.lit.sweep import LOST, Gather, job_folders, keep, lost, main, write
-from interp.lit.sweep_page import columns, front, pareto, read_job
+from interp.lit.sweep import ENDED, LOST, Gather, job_folders, keep, left, lost, main, stop, write
+from interp.lit.sweep_page import KILLED, columns, front, pareto, read_job
 from tests.lit.test_report import EVIL, block, figure
 
 
@@ -82,6 +86,47 @@ def test_the_end_of_a_sweep_names_lost_jobs_and_ends_with_an_error(sweep):
     with pytest.raises(SystemExit, match=r"2 of 4 jobs failed. job 2: no layer .*; job 3: its process ended"):
         Gather().on_multirun_end(config)
     assert [read_job(path, sweep).status for path in job_folders(sweep)] == ["finished"] * 2 + ["failed"] * 2
+
+
+def test_a_job_whose_process_is_gone_was_killed(sweep, capsys):
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    here = this_process()
+    processes = {
+        "killed": [here | {"pid": ended.pid}, here | {"started": "1"}],  # gone, and given to another
+        "running": [here, here | {"host": "elsewhere", "pid": ended.pid}, {}, here | {"pid": -1}],
+    }
+    for status, of_status in processes.items():
+        for process in of_status:
+            keep(sweep / "3", number=3, status="running", process=process)
+            assert [job.status for job in write(sweep)][3] == status, process
+    keep(sweep / "3", number=3, status="running", process=processes["killed"][0])
+    main([str(sweep)])
+    kept = json.loads((sweep / "3" / "job.json").read_text())
+    assert kept["status"] == "killed" and kept["error"] == KILLED and KILLED in (sweep / "sweep.html").read_text()
+
+
+def test_what_ends_a_sweep_ends_its_jobs(sweep):
+    with subprocess.Popen(["sleep", "60"]) as other:
+        left(sweep / "2", sweep)
+        keep(
+            sweep / "3",
+            number=3,
+            status="running",
+            process=this_process() | {"pid": other.pid, "started": started(other.pid)},
+        )
+        stop(sweep, told := set())
+        assert other.wait(10) == -signal.SIGTERM and told == {other.pid}
+    assert [job.status for job in write(sweep)] == ["finished", "finished", "killed", "killed"]
+    assert ENDED in (sweep / "sweep.html").read_text()
+
+
+def test_folders_whose_names_are_no_utf8_lose_nothing(tmp_path):
+    job(tmp_path, 0)
+    (tmp_path / "0").rename(tmp_path / "caf\udce9")
+    (found,) = write(tmp_path)
+    assert found.status == "finished" and found.files["report"] == "caf%E9/report.html"
+    assert found.figures[0]["shots"][0][1].startswith("caf%E9/results/nmf/epoch%3D0000/")
 
 
 def test_single_runs_are_left_alone(tmp_path):

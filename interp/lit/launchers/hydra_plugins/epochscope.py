@@ -1,4 +1,4 @@
-"""Launchers that keep every job on its own: a process that dies costs its job, not the sweep.
+"""Launchers that keep every job on its own: a process that dies costs its job, not the sweep; with it all jobs end.
 
 hydra-joblib-launcher and hydra-ray-launcher end the sweep when a worker is killed; hydra-submitit-launcher stops
 waiting for the other jobs then, and starts all jobs at once. `interp.lit.sweep` puts these in their places. Hydra takes
@@ -7,10 +7,13 @@ launchers from packages called `hydra_plugins` alone.
 
 import logging
 import os
+import time
 from abc import abstractmethod
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any
 
 from hydra.core.singleton import Singleton
@@ -23,8 +26,28 @@ log = logging.getLogger(__name__)
 GONE = ("TerminatedWorkerError", "UncompletedJobError", "WorkerCrashedError")  # joblib's, submitit's, Ray's word for it
 
 
+@contextmanager
+def stopping(launcher: "OnItsOwn", futures: Sequence[Future] = ()) -> Iterator[None]:
+    """Let what ends the block, Ctrl-C or SIGTERM, end the launcher's jobs as well; waits for their `futures`."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        from interp.lit.sweep import stop
+
+        launcher.ended = True
+        sweep, told = Path(str(launcher.config.hydra.sweep.dir)), set[int]()
+        stop(sweep, told)
+        while not all(future.done() for future in futures):  # jobs that have only begun are told when they run
+            time.sleep(1)
+            stop(sweep, told)
+        stop(sweep, told)
+        raise
+
+
 class OnItsOwn(Launcher):
     """`n_jobs` at a time (-1: as many as there are CPU cores), each by `run`; what that raises fails the one job."""
+
+    ended = False  # what ends the sweep has come
 
     def __init__(self, n_jobs: int = -1) -> None:
         self.workers = n_jobs if n_jobs > 0 else os.cpu_count() or 1
@@ -44,10 +67,12 @@ class OnItsOwn(Launcher):
         """Run the jobs, overrides by number, and wait for all."""
         log.info("Launching %d jobs, %d at a time", len(jobs), self.workers)
         threads = ThreadPoolExecutor(self.workers)
-        try:
-            return list(threads.map(self.survive, jobs.values(), jobs))
-        finally:
-            threads.shutdown(cancel_futures=True)
+        futures = [threads.submit(self.survive, overrides, number) for number, overrides in jobs.items()]
+        with stopping(self, futures):
+            try:
+                return [future.result() for future in futures]
+            finally:
+                threads.shutdown(wait=False, cancel_futures=True)
 
     @abstractmethod
     def run(self, overrides: Sequence[str], number: int) -> JobReturn:
@@ -58,13 +83,16 @@ class OnItsOwn(Launcher):
         log.info("\t#%d : %s", number, " ".join(filter_overrides(overrides)))
         try:
             return self.run(overrides, number)
-        except Exception as error:
-            from interp.lit.sweep import LOST, lost
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
+            if not isinstance(error, Exception) and current_thread() is main_thread():
+                raise  # it is not the job's, but has come to the sweep
+            from interp.lit.sweep import ENDED, LOST, lost
 
             kind = type(error).__name__
-            said = LOST if kind in GONE else f"{kind}: {error}"
-            log.error("job %d: %s", number, said, exc_info=None if kind in GONE else error)
-            lost(self._folder(overrides, number), said, number=number)
+            by_signal = not isinstance(error, Exception) or (self.ended and kind in GONE)
+            said = ENDED if by_signal else LOST if kind in GONE else f"{kind}: {error}"
+            log.error("job %d: %s", number, said, exc_info=None if by_signal or kind in GONE else error)
+            lost(self._folder(overrides, number), said, "killed" if by_signal else "failed", number=number)
             done = JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED)
             done.return_value = None  # no objective
             return done
@@ -131,7 +159,8 @@ class RayLauncher(OnItsOwn):
         for number, overrides in jobs.items():
             given = self.job(overrides, number), self.task_function, Singleton.get_state()
             self._tasks[number] = launch_job_on_ray(self.hydra_context, self.ray.remote, *given)
-        return [self.survive(overrides, number) for number, overrides in jobs.items()]
+        with stopping(self):
+            return [self.survive(overrides, number) for number, overrides in jobs.items()]
 
     def run(self, overrides: Sequence[str], number: int) -> JobReturn:
         import ray
