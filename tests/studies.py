@@ -13,10 +13,11 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 
+from interp import exchange
 from interp.errors import UserError
 from interp.probe import Probe
 from interp.result import Result
-from interp.share import gathered, is_first
+from interp.share import gathered, is_first, place
 from plugins.base import Plugin
 
 
@@ -158,6 +159,38 @@ class Killed(ConfidencePlugin):
         if self.seed == 2:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().analyze(net, probe)
+
+
+@dataclass(kw_only=True)
+class Slow(ConfidencePlugin):
+    """Writes its process's number to `flag` and its rank, and studies for some `seconds`; the process `stop` or `kill`
+    hangs or is gone then.
+    """
+
+    shares: ClassVar[bool] = True
+
+    flag: str
+    seconds: float
+    shared: bool = True
+    grace: float | None = None  # seconds that processes wait for each other beyond `timeout`
+    stop: int | None = None
+    kill: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.shares = self.shared
+        exchange.GRACE = self.grace or exchange.GRACE
+
+    def analyze(self, net: nn.Module, probe: Probe) -> Confidence:
+        rank, _ = place()
+        Path(f"{self.flag}{rank}.part").write_text(str(os.getpid()))
+        Path(f"{self.flag}{rank}.part").rename(f"{self.flag}{rank}")
+        if rank in (self.stop, self.kill):
+            os.kill(os.getpid(), signal.SIGSTOP if rank == self.stop else signal.SIGKILL)
+        ends = time.monotonic() + self.seconds
+        while time.monotonic() < ends:
+            time.sleep(0.05)
+        return Confidence(gathered([super().analyze(net, probe).highest]))
 
 
 @dataclass(frozen=True)
