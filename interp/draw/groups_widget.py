@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from interp.draw.colour import hues, rgb
+from interp.files import readable
 from interp.result import finite
 
 HERE = Path(__file__).parent
@@ -47,7 +48,7 @@ def groups_widget(
         hues=(hues(spatial.shape[1]) * 255).round().int().tolist(),
         icons=[] if icons is None else [picture(icon) for icon in icons],
     )  # fmt: skip
-    return page.encode(errors="replace").decode()  # file names that are not UTF-8 come as lone surrogates
+    return readable(page)
 
 
 def intensities(spatial: Tensor) -> Tensor:

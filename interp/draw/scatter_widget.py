@@ -14,6 +14,7 @@ from torch import Tensor
 
 from interp.draw.colour import rgb
 from interp.draw.scatter import NAMED, class_colours, unit_square
+from interp.files import readable
 
 HERE = Path(__file__).parent
 UNITS = 1000  # of the plane's side: coordinates are kept as whole numbers
@@ -56,7 +57,7 @@ def scatter_widget(
         rows=math.ceil(len(images) / columns), units=UNITS, classes=[(j, class_names[j]) for j in present],
         legend=len(class_names) <= NAMED,
     )  # fmt: skip
-    return page.encode(errors="replace").decode()  # file names that are not UTF-8 come as lone surrogates
+    return readable(page)
 
 
 def sprite(images: Tensor, columns: int) -> str:

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from interp.draw.colour import rgb
+from interp.files import readable
 
 SIDE = 64  # pixels of a picture in a cell
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Table</title><style>
@@ -32,7 +33,7 @@ def html_table(columns: Sequence[str], rows: Sequence[Sequence[object]], caption
 
     template = jinja2.Environment(autoescape=True).from_string(PAGE)
     page = template.render(columns=columns, rows=rows, caption=caption)
-    return page.encode(errors="replace").decode()  # file names that are not UTF-8 come as lone surrogates
+    return readable(page)
 
 
 def small(images: Tensor) -> Tensor:
