@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -53,7 +53,7 @@ def _reaching(limit: timedelta, what: str) -> Iterator[None]:
         raise ProcessLost(f"{who} {how}. The others cannot go on without it ({what})") from error
 
 
-@lru_cache(maxsize=8)
+@cache  # there are no more than the limits of the studies
 def _group_of(world: object, limit: timedelta) -> dist.ProcessGroup:
     return cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=limit))
 

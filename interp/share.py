@@ -18,7 +18,7 @@ from interp.errors import UserError
 from interp.exchange import BETWEEN, NOTHING, PeerFailed, ProcessLost, Study, anywhere, meeting, place
 from interp.signals import uninterrupted
 
-__all__ = ["BETWEEN", "PeerFailed", "ProcessLost", "anywhere", "before", "buffers_of_first", "everyones", "folded",
+__all__ = ["PeerFailed", "ProcessLost", "anywhere", "before", "buffers_of_first", "everyones", "folded",
            "from_first", "gathered", "go_on_alone", "handed_in", "is_first", "part", "place", "summed",
            "together", "whole"]  # fmt: skip
 T = TypeVar("T")
