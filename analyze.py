@@ -161,12 +161,13 @@ def study(cfg: DictConfig, networks: list[Network], loggers: list, first: bool =
     import traceback
 
     from interp.quiet import Disturbed
+    from interp.share import ProcessLost
 
     failed = []
     for position, key in enumerate(plugin.name for plugin in networks[0].plugins):
         try:
             look(cfg, networks, position, key, loggers, first)
-        except Disturbed:
+        except (Disturbed, ProcessLost):
             raise
         except Exception as error:
             if not isinstance(error, UserError):
