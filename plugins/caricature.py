@@ -16,6 +16,7 @@ from interp.layers import Layer, find_layer, layers, spread_layers
 from interp.parts import attempt, drawn, each_of, of_those_that_can, omissions
 from interp.probe import Probe
 from interp.result import Result, longer_film
+from interp.words import class_index, word
 from plugins.base import Plugin
 
 WORDS = ("none", "true", "predicted")
@@ -143,8 +144,7 @@ class CaricaturePlugin(Plugin):
         self.layers = [self.layers] if isinstance(self.layers, str) else list(self.layers)
         self._by_rule = not self.layers
         targets = [self.targets] if isinstance(self.targets, str) else self.targets
-        named = {"True": "true", "None": "none"}  # as YAML reads true and null
-        self.targets = [named.get(str(target), str(target)) for target in targets]
+        self.targets = ["none" if target is None else word(target) for target in targets]
         for key, allowed in (("canvas", tuple(CANVASES)), ("colour", COLOURS)):
             if getattr(self, key) not in allowed:
                 raise unknown(f"plugin.{self.name}.{key}", getattr(self, key), allowed)
@@ -163,7 +163,7 @@ class CaricaturePlugin(Plugin):
         images, labels = probe.images[chosen], probe.labels[chosen]
         names = list(self.layers) or [layer.name for layer in spread_layers(net, probe.images[:8])]
         self.layers = names
-        targets = {word: self._target(net, probe, images, labels, word) for word in self.targets}
+        targets = {target: self._target(net, probe, images, labels, target) for target in self.targets}
         canvas, transforms = start(self.canvas, probe.images, images.shape, colour=self.colour, seed=self.seed)
         options = {"canvas": canvas, "transforms": transforms, "steps": self.steps, "seed": self.seed}
         left_out: list[str] = []
@@ -194,23 +194,23 @@ class CaricaturePlugin(Plugin):
     ) -> tuple[dict[str, Caricatures], list[str]]:
         """What is drawn towards each target that allows it, and what does not."""
         failed: list[str] = []
-        makers = {word: partial(self._draw, net, images, names, target, options) for word, target in targets.items()}
+        makers = {name: partial(self._draw, net, images, names, target, options) for name, target in targets.items()}
         return each_of(failed, makers), failed
 
-    def _target(self, net: nn.Module, probe: Probe, images: Tensor, labels: Tensor, word: str) -> Tensor | str | None:
+    def _target(self, net: nn.Module, probe: Probe, images: Tensor, labels: Tensor, target: str) -> Tensor | str | None:
         """Classes (B,), the name of a layer, or None for the plain caricature."""
-        if word == "none":
+        if target == "none":
             return None
-        if word == "predicted" or (word == "true" and bool((labels < 0).any())):
+        if target == "predicted" or (target == "true" and bool((labels < 0).any())):
             with torch.no_grad():
                 return net(images).argmax(dim=1)
-        if word == "true":
+        if target == "true":
             return labels
-        if word in probe.class_names:
-            return torch.full_like(labels, probe.class_names.index(word))
-        if word in layers(net):
-            return word
-        raise unknown(f"plugin.{self.name}.targets", word, [*WORDS, *probe.class_names, *layers(net)])
+        if (index := class_index(target, probe.class_names)) is not None:
+            return torch.full_like(labels, index)
+        if target in layers(net):
+            return target
+        raise unknown(f"plugin.{self.name}.targets", target, [*WORDS, *probe.class_names, *layers(net)])
 
     def _draw(
         self, net: nn.Module, images: Tensor, names: Sequence[str], target: Tensor | str | None, options: dict[str, Any]

@@ -21,6 +21,7 @@ from interp.probe import Probe
 from interp.replica import precise
 from interp.result import Result, finite
 from interp.share import handed_in, part
+from interp.words import word
 from plugins.base import Plugin
 
 EFFECTS = ("effects", "residual_effects", "exact_effects")
@@ -218,7 +219,7 @@ class NMFPlugin(Plugin):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.classes = ["true" if name is True else str(name) for name in self.classes]  # YAML reads true as a truth
+        self.classes = list(map(word, self.classes))
         for key, allowed in (("order", ORDERS), ("negative", NEGATIVE), ("solver", SOLVERS)):
             if getattr(self, key) not in allowed:
                 raise unknown(f"plugin.{self.name}.{key}", getattr(self, key), allowed)

@@ -20,6 +20,7 @@ from interp.parts import attempt, drawn, omissions
 from interp.probe import Probe
 from interp.result import Cell, Result, finite, longer_film
 from interp.share import everyones, go_on_alone, handed_in, part
+from interp.words import class_index, word
 from plugins.base import Plugin
 
 PANELS = ("source", "baseline", "saliency", "delta", "overlay")
@@ -152,7 +153,7 @@ class SaliencyPlugin(Plugin):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.target = {"True": "true"}.get(str(self.target), str(self.target))  # as YAML reads true
+        self.target = word(self.target)
         self.methods = [self.methods] if isinstance(self.methods, str) else list(dict.fromkeys(self.methods))
         for method in self.methods:
             if method not in METHODS:
@@ -240,10 +241,10 @@ class SaliencyPlugin(Plugin):
 
     def _targets(self, net: nn.Module, probe: Probe) -> tuple[Tensor, str]:
         """Classes (B,) int64 whose logits are explained, and which these are in words."""
-        if self.target in probe.class_names:
-            return torch.full_like(probe.labels, probe.class_names.index(self.target)), f"the class {self.target}"
         if self.target not in ("true", "predicted"):
-            raise unknown(f"plugin.{self.name}.target", self.target, ["true", "predicted", *probe.class_names])
+            if (index := class_index(self.target, probe.class_names)) is None:
+                raise unknown(f"plugin.{self.name}.target", self.target, ["true", "predicted", *probe.class_names])
+            return torch.full_like(probe.labels, index), f"the class {probe.class_names[index]}"
         unlabelled = bool((probe.labels < 0).any())
         if self.target == "true" and not unlabelled:
             return probe.labels, "the true class"

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from interp.attribution.tail import Tail
 from interp.errors import unknown
+from interp.words import class_index
 
 
 def all_classes(tail: Tail, *, smooth: bool = False, chunk: int = 128) -> Tensor:
@@ -72,9 +73,9 @@ def choose_classes(logits: Tensor, labels: Tensor, wanted: Sequence[str], names:
     ranked = logits.argsort(dim=1, descending=True, stable=True)
     words = {"true": labels[:, None], "predicted": ranked[:, :1], "top": ranked[:, :top]}
     for name in set(wanted) - words.keys():
-        if name not in names:
+        if (index := class_index(name, names)) is None:
             raise unknown("class", name, [*words, *names])
-        words[name] = torch.full_like(labels, list(names).index(name))[:, None]
+        words[name] = torch.full_like(labels, index)[:, None]
     asked = torch.cat([words[word] for word in wanted], dim=1)
     count = min(asked.shape[1], logits.shape[1])
     rows = [
