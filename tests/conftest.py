@@ -44,6 +44,7 @@ def train() -> Callable[..., Run]:
     from lightning import seed_everything
 
     import train as entry
+    from conf.arguments import arranged
 
     def run(folder: Path, *overrides: str, quick: bool = True) -> Run:
         small = (
@@ -52,7 +53,7 @@ def train() -> Callable[..., Run]:
         still = ["callbacks.progress_bar=null", "callbacks.model_summary=null"]
         still += [f"+trainer.enable_{bar}=false" for bar in ("progress_bar", "model_summary")]
         with initialize_config_dir(str(Path(entry.__file__).parent / "conf"), version_base="1.3"):
-            cfg = compose("train", [f"output={folder}", *small, *still, *overrides])
+            cfg = compose("train", [f"output={folder}", *arranged([*small, *still, *overrides])])
         seed_everything(0, verbose=False)
         return Run(folder, entry.train.__wrapped__.__wrapped__(cfg))
 

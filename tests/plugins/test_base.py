@@ -122,7 +122,10 @@ def test_wrong_settings_end_the_run_before_the_first_epoch(train, tmp_path):
         (["+plugin=saliency", "plugin.saliency.blank=blak"], "no plugin.saliency.blank 'blak'; did you mean 'black'"),
         (["+plugin=nmf", "+plugin.second={_target_: plugins.nmf.NMFPlugin, name: nmf}"], "two plugins are named 'nmf'"),
         (["model=torchvision", "model.name=resnt18"], "did you mean 'resnet18'"),
-        (["+plugin.study={_target_: tests.studies.Nothing}"], "plugin.study .*Nothing"),
+        (
+            ["+plugin.study={_target_: tests.studies.Nothing}"],
+            "no plugin.study._target_ called 'Nothing' in tests.studies",
+        ),
         (["checkpoint=nowhere.ckpt"], "no checkpoint .*nowhere.ckpt"),
     ],
 )
