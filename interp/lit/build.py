@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from interp.errors import UserError
 from interp.layers import Normalized
-from interp.lit.checkpoint import Finite, RandomState, WholeCheckpointIO
+from interp.lit.checkpoint import RandomState, WholeCheckpointIO
 from interp.lit.classifier import Classifier
 from interp.lit.data import ImageData
 from interp.lit.ending import EndTogether
@@ -87,7 +87,7 @@ def trainer(cfg: DictConfig, studies: list[Callback], sinks: list[Logger]) -> Tr
     callbacks = [build(node, f"callbacks.{key}") for key, node in cfg.callbacks.items() if node]
     make: partial[Trainer] = build(cfg.trainer, "trainer", _partial_=True)
     _refuse_sharded(make.keywords.get("strategy", "auto"))
-    callbacks = [*studies, Finite(), RandomState(), EpochScalars(), EndTogether(), *callbacks]
+    callbacks = [*studies, RandomState(), EpochScalars(), EndTogether(), *callbacks]
     return make(callbacks=callbacks, logger=sinks or False, plugins=[WholeCheckpointIO()])
 
 

@@ -88,12 +88,15 @@ def _restore_streams(state: dict[str, Any]) -> None:
 class RunCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint for runs that may be resumed in a new folder: the best so far stays the best.
 
-    Where the plugin whose scalar it monitors has failed, it chooses among the other epochs.
+    It chooses among the epochs that have the scalar which it monitors: not those without a look of its plugin. Where
+    early stopping has just ended the training, plugins look before it writes.
     """
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        metrics, study = trainer.callback_metrics, str(self.monitor).partition("/")[0]
-        if self.monitor is None or self.monitor in metrics or not metrics.get(f"{study}/failed"):
+        for callback in trainer.callbacks if trainer.should_stop else []:  # type: ignore[attr-defined]
+            if last_look := getattr(callback, "on_last_epoch_end", None):
+                last_look(trainer, pl_module)
+        if self.monitor is None or self.monitor in trainer.callback_metrics:
             super().on_train_epoch_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -109,18 +112,6 @@ class RunCheckpoint(ModelCheckpoint):
         super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
 
 
-class Finite(Callback):
-    """Ends the training where the loss is NaN or infinite, before the weights of the epoch are kept."""
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        loss = trainer.callback_metrics.get("train/loss")
-        if loss is not None and not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the training loss is {float(loss)} in epoch {trainer.current_epoch + 1}: lower optimizer.lr, or set "
-                "trainer.gradient_clip_val=1. The checkpoints of earlier epochs are kept"
-            )
-
-
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint file, on the CPU; nothing but tensors and plain values is ever unpickled.
 
@@ -128,7 +119,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     checksum (older and foreign files have none), would grow beyond its file or holds anything else.
     """
     if not path.is_file():
-        raise UserError(f"{f'{path} is no regular file' if path.exists() else f'no checkpoint {path}'}{_others(path)}")
+        raise UserError(
+            f"{f'{path} is no regular file' if path.exists() else f'no checkpoint {path}'}{_others(path.parent)}"
+        )
     if matches_checksum(path) is False:
         raise UserError(f"the checkpoint {path} is damaged: it does not match its checksum" + whole_beside(path))
     try:
@@ -138,6 +131,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         what = f"cannot read the checkpoint {path}: damaged, or more than weights ({reason})"
         raise UserError(what + whole_beside(path)) from error
+    if isinstance(checkpoint, dict) and checkpoint and all(isinstance(v, torch.Tensor) for v in checkpoint.values()):
+        checkpoint = {"state_dict": checkpoint}  # weights alone, which can be analysed
     check_content(checkpoint, path)
     return checkpoint
 
@@ -157,9 +152,12 @@ def restoring(path: str | None) -> Iterator[None]:
         raise UserError(f"cannot resume from {path}: its state is damaged or of another training ({what})") from error
 
 
-def _others(path: Path) -> str:
-    beside = sorted(other.name for other in path.parent.glob("*.ckpt") if other.is_file())
-    return f"; {path.parent} has: {', '.join(beside)}" if beside else ""
+def _others(folder: Path) -> str:
+    """The checkpoints in a folder, or else the latest runs in it."""
+    if files := ", ".join(sorted(path.name for path in folder.glob("*.ckpt") if path.is_file())):
+        return f"; {folder} has: {files}"
+    runs = sorted((path.parent for path in folder.glob("*/checkpoints")), key=lambda run: run.stat().st_mtime)
+    return f"; the latest runs in {folder}: {', '.join(run.name for run in runs[:-4:-1])}" if runs else ""
 
 
 def find_checkpoint(path: Any, names: tuple[str, ...]) -> Path:
@@ -172,12 +170,15 @@ def find_checkpoint(path: Any, names: tuple[str, ...]) -> Path:
     if "://" in path:
         raise UserError(f"checkpoint={path}: addresses are not read; download the file if you know who made it")
     given = Path(path).expanduser().absolute()
-    if given.is_dir():
-        found = [given / "checkpoints" / name for name in names if (given / "checkpoints" / name).is_file()]
-        if not found:
-            raise UserError(f"no {' or '.join(names)} in {given / 'checkpoints'}")
-        return found[0]
-    return given
+    if not given.is_dir():
+        return given
+    for name in names:
+        if (given / "checkpoints" / name).is_file():
+            return given / "checkpoints" / name
+    if files := ", ".join(sorted(file.name for file in given.glob("*.ckpt"))):
+        run = f"the folder of the run, {given.parent}, or " if given.name == "checkpoints" else ""
+        raise UserError(f"checkpoint={path} is a folder of checkpoints: give {run}one of its files: {files}")
+    raise UserError(f"no {' or '.join(names)} in {given / 'checkpoints'}" + _others(given))
 
 
 def named_checkpoints(given: Any, names: tuple[str, ...]) -> dict[str, Path | None]:

@@ -1,18 +1,19 @@
 """The LightningModule: any classifier network with its optimizer, scheduler and metrics."""
 
 import inspect
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Sized
 from typing import Any, cast
 
-from lightning import LightningModule
+import torch
+from lightning import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.utils.data import DistributedSampler
-from torchmetrics import MeanMetric, Metric
-from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from interp.errors import UserError
+from interp.layers import Normalized
+from interp.lit.scores import Scores
 
 # What torch's schedulers call the number of steps of the whole training.
 STEP_COUNTS = ("total_steps", "T_max", "total_iters")
@@ -38,8 +39,8 @@ class Classifier(LightningModule):
         super().__init__()
         self.net, self.class_names = net, class_names
         self.optimizer, self.scheduler = optimizer, scheduler
-        stages = ("train", "val", "test")
-        self.metrics = nn.ModuleDict({f"{stage}_metrics": _metrics(len(class_names)) for stage in stages})
+        self.train_scores, self.val_scores, self.test_scores = (Scores(len(class_names)) for _ in range(3))
+        self._validated: dict[str, Tensor] = {}  # the last scores of a validation
         if compile:
             net.compile()
 
@@ -48,13 +49,13 @@ class Classifier(LightningModule):
         return self.net(images)
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        return self._step(batch, "train", self._repeated(batch, index))
+        return self._step(batch, self.train_scores, self._repeated(batch, index))
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
-        self._step(batch, "val")
+        self._step(batch, self.val_scores)
 
     def test_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
-        self._step(batch, "test")
+        self._step(batch, self.test_scores)
 
     def _repeated(self, batch: tuple[Tensor, Tensor], index: int) -> int:
         """How many images at the end of a batch another process has as well: where they do not divide, torch's sampler
@@ -66,26 +67,52 @@ class Classifier(LightningModule):
         mine = len(range(sampler.rank, len(cast(Sized, sampler.dataset)), sampler.num_replicas))
         return min(len(batch[1]), max(0, index * loader.batch_size + len(batch[1]) - mine))
 
-    def _step(self, batch: tuple[Tensor, Tensor], stage: str, repeated: int = 0) -> Tensor:
+    def _step(self, batch: tuple[Tensor, Tensor], scores: Scores, repeated: int = 0) -> Tensor:
         images, targets = batch
         logits = self(images)
         loss = cross_entropy(logits, targets)
-        metrics, predicted, mean = self.metrics[f"{stage}_metrics"], logits.detach().float(), loss.detach()
+        mean, said = loss.detach(), logits.detach()
         if repeated:  # they train, and count once
-            predicted, targets = predicted[:-repeated], targets[:-repeated]
-            mean = cross_entropy(predicted, targets)
-        for name, metric in cast(Iterable[tuple[str, Metric]], cast(nn.ModuleDict, metrics).items()):
-            if len(targets):
-                metric.update(*((mean, len(targets)) if name == "loss" else (predicted, targets)))
-            shown = name != "f1" and (stage, name) != ("train", "accuracy")
-            self.log(f"{stage}/{name}", metric, on_step=False, on_epoch=True, prog_bar=shown)
+            said, targets = said[:-repeated], targets[:-repeated]
+            mean = cross_entropy(said, targets)
+        if len(targets):
+            scores.update(mean, said, targets)
         return loss
 
+    def on_train_epoch_start(self) -> None:
+        """Early stopping would count an epoch without validation as no better: let it see none."""
+        for name in [name for name in self.trainer.callback_metrics if name.startswith("val/")]:
+            self._validated[name] = self.trainer.callback_metrics.pop(name)
+
+    def on_train_end(self) -> None:
+        for name, value in self._validated.items():
+            self.trainer.callback_metrics.setdefault(name, value)
+
     def on_train_epoch_end(self) -> None:
+        """Raises UserError where the loss is NaN or infinite, before the weights of the epoch are kept."""
+        loss = self._log_scores("train", self.train_scores)["loss"]
         self._log_epoch()
+        if not torch.isfinite(loss):
+            raise UserError(
+                f"the training loss is {float(loss)} in epoch {self.current_epoch + 1}: lower optimizer.lr, or set "
+                "trainer.gradient_clip_val=1. The checkpoints of earlier epochs are kept"
+            )
 
     def on_validation_epoch_end(self) -> None:
+        self._log_scores("val", self.val_scores)
         self._log_epoch()
+
+    def on_test_epoch_end(self) -> None:
+        self._log_scores("test", self.test_scores)
+
+    def _log_scores(self, stage: str, scores: Scores) -> dict[str, Tensor]:
+        """Log the scores of an epoch, the same on every process, and begin anew."""
+        values = scores.compute()
+        scores.reset()
+        for name, value in values.items():
+            shown = name != "f1" and (stage, name) != ("train", "accuracy")
+            self.log(f"{stage}/{name}", value, prog_bar=shown, sync_dist=False)
+        return values
 
     def _log_epoch(self) -> None:
         """Log the epoch as the number of epochs trained, as plugins count; Lightning's own starts at 0."""
@@ -95,29 +122,37 @@ class Classifier(LightningModule):
         optimizer = self.optimizer(self.parameters())
         if self.scheduler is None:
             return optimizer
-        accepted = inspect.signature(self.scheduler).parameters
-        given = getattr(self.scheduler, "keywords", {})
-        steps = int(self.trainer.estimated_stepping_batches)
-        counts = {name: steps for name in STEP_COUNTS if name in accepted and given.get(name) is None}
-        scheduler = self.scheduler(optimizer, **counts)
+        self.check_end(self.trainer)
+        scheduler = self.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def schedule(self, optimizer: Optimizer, steps: int) -> Any:
+        """The scheduler of a training of `steps` steps."""
+        assert self.scheduler is not None
+        return self.scheduler(optimizer, **dict.fromkeys(self._open_counts(), steps))
+
+    def check_end(self, trainer: Trainer) -> None:
+        """Raise UserError where the scheduler must know the number of steps and `trainer` does not."""
+        if self._open_counts() and trainer.max_epochs == -1 and trainer.max_steps == -1:
+            name = getattr(getattr(self.scheduler, "func", self.scheduler), "__name__", "it")
+            raise UserError(
+                f"trainer.max_epochs=-1 has no end, over which the scheduler ({name}) is to be laid: give "
+                "trainer.max_epochs=N or +trainer.max_steps=N, or a schedule that needs no end: scheduler=none"
+            )
+
+    def _open_counts(self) -> list[str]:
+        """The scheduler's parameters for the steps of the whole training that nobody has set."""
+        if self.scheduler is None:
+            return []
+        given = getattr(self.scheduler, "keywords", {})
+        accepted = inspect.signature(self.scheduler).parameters
+        return [name for name in STEP_COUNTS if name in accepted and given.get(name) is None]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["class_names"] = list(self.class_names)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         fit_to_checkpoint(self.net, self.class_names, checkpoint)
-
-
-def _metrics(classes: int) -> nn.ModuleDict:
-    accuracy = MulticlassAccuracy(classes, average="micro")
-    return nn.ModuleDict(
-        {
-            "loss": MeanMetric(nan_strategy="disable"),
-            "accuracy": accuracy,
-            "f1": MulticlassF1Score(classes, average="macro"),
-        }
-    )
 
 
 def fit_to_checkpoint(net: nn.Module, class_names: tuple[str, ...], checkpoint: dict[str, Any]) -> None:
@@ -128,7 +163,7 @@ def fit_to_checkpoint(net: nn.Module, class_names: tuple[str, ...], checkpoint: 
             f"the checkpoint knows {len(stored)} classes ({_some(stored)}), the data has {len(class_names)} "
             f"({_some(class_names)}): give the data set that the checkpoint was trained on"
         )
-    own, weights = net.state_dict(), _weights(checkpoint)
+    own, weights = net.state_dict(), _weights(net, checkpoint)
     different = [
         k for k in own.keys() | weights.keys() if k not in own or k not in weights or own[k].shape != weights[k].shape
     ]
@@ -140,11 +175,16 @@ def fit_to_checkpoint(net: nn.Module, class_names: tuple[str, ...], checkpoint: 
 def load_weights(net: nn.Module, class_names: tuple[str, ...], checkpoint: dict[str, Any]) -> None:
     """Give `net` the weights of a checkpoint; raises UserError where they do not fit."""
     fit_to_checkpoint(net, class_names, checkpoint)
-    net.load_state_dict(_weights(checkpoint))
+    net.load_state_dict(_weights(net, checkpoint))
 
 
-def _weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    return {k.removeprefix("net."): v for k, v in checkpoint["state_dict"].items() if k.startswith("net.")}
+def _weights(net: nn.Module, checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """The weights of `net` in a checkpoint of a training, or in the plain `state_dict` of what `Normalized` wraps."""
+    stored = checkpoint["state_dict"]
+    if any(name.startswith("net.") for name in stored):
+        return {name.removeprefix("net."): value for name, value in stored.items() if name.startswith("net.")}
+    inside = "body." if isinstance(net, Normalized) else ""
+    return {f"{inside}{name.removeprefix('module.')}": value for name, value in stored.items()}
 
 
 def _some(names: Any) -> str:

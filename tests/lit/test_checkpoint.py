@@ -156,6 +156,22 @@ def test_run_folders_are_found_from_either_side(tmp_path):
     assert run_folder(tmp_path / "elsewhere.ckpt") is None
     with pytest.raises(UserError, match="no nothing.ckpt in"):
         find_checkpoint(str(tmp_path), ("nothing.ckpt",))
+    message = f"is a folder of checkpoints: give the folder of the run, {tmp_path}, or one of its files: last.ckpt"
+    with pytest.raises(UserError, match=message):
+        find_checkpoint(str(tmp_path / "checkpoints"), ("last.ckpt",))
+    (tmp_path / "runs" / "first" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(UserError, match=f"no checkpoint .*typo; the latest runs in {tmp_path}/runs: first"):
+        read_checkpoint(find_checkpoint(str(tmp_path / "runs" / "typo"), ("last.ckpt",)))
+
+
+def test_a_plain_state_dict_can_be_analysed(tmp_path, net):
+    torch.manual_seed(1)
+    torch.save(net.body.state_dict(), tmp_path / "plain.pth")
+    expected = {name: value.clone() for name, value in net.state_dict().items()}
+    for parameter in net.parameters():
+        parameter.data.zero_()
+    load_weights(net, (), read_checkpoint(tmp_path / "plain.pth"))
+    assert identical(dict(net.state_dict()), expected)
 
 
 def test_results_of_the_resumed_run_are_carried_over_up_to_its_epoch(tmp_path):

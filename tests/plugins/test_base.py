@@ -196,7 +196,7 @@ def test_a_results_folder_that_cannot_be_written_loses_neither(train, tmp_path, 
 
 
 def test_nan_activations_are_reported(train, tmp_path, caplog):
-    with pytest.raises(FloatingPointError, match="training loss is nan in epoch"):
+    with pytest.raises(UserError, match="the training loss is nan in epoch"):
         train(tmp_path, "+plugin=nmf", "optimizer=sgd", "optimizer.lr=1e20", "scheduler=none", "trainer.max_epochs=6")
     assert "plugin nmf failed at epoch" in caplog.text and "NaN" in caplog.text
     assert (tmp_path / "results" / "nmf" / "epoch=0000" / "groups.png").is_file()
