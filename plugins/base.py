@@ -16,13 +16,15 @@ from typing import ClassVar
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import nn
 
 from interp import exchange, share
 from interp.background import Background
-from interp.errors import UserError
+from interp.errors import UserError, unknown
 from interp.layers import find_layer
 from interp.lit import failures
+from interp.lit.checkpoint import RunCheckpoint
 from interp.looks import thin
 from interp.probe import Probe
 from interp.quiet import Disturbed, quiet
@@ -33,7 +35,12 @@ from plugins.sinks import print_tables, show
 log = logging.getLogger(__name__)
 # One thread draws for all plugins: pictures never hold training up, and memory stays bounded by one look a plugin.
 _drawing = Background("drawing")
+COST = ("failed", "seconds", "share_of_epoch", "peak_memory_gb")  # what is logged of every study
 PATIENCE = 300.0  # seconds that a hanging picture or sink may hold the training up, at most
+
+
+class NoScalar(UserError):
+    """A callback monitors a scalar that a study does not have: it is told at the first look, whenever that is."""
 
 
 @dataclass(kw_only=True)
@@ -78,6 +85,8 @@ class Plugin(Callback):
         self._disabled = False
         self._told: set[object] = set()  # errors whose traceback has been shown, and parts that were left out
         self.outcomes: dict[int, str] = {}  # of each epoch's look, why it failed, '' where it did not
+        self._epoch = self._looked_at = 0  # the last epoch that was trained, and that was looked at
+        self._scalars: dict[str, float] = {}  # of the last look, and of those before what it lacks
 
     @abstractmethod
     def analyze(self, net: nn.Module, probe: Probe) -> Result:
@@ -148,24 +157,45 @@ class Plugin(Callback):
         share.whole(trainer.model or pl_module)
         if trainer.global_step > 0 or not self.at_start:
             return
-        scalars = self._visit(trainer, pl_module, epoch=0)
-        for logger in trainer.loggers:
-            logger.log_metrics({**scalars, "epoch": 0}, step=0)
+        self._log(trainer, self._visit(trainer, pl_module, epoch=0), epoch=0)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._epoch_began = time.perf_counter()
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        needed = {callback.monitor for callback in callbacks if _raises_without_its_scalar(callback)}
+        for name in self._scalars.keys() - needed:  # early stopping would count an epoch without a look as no better
+            trainer.callback_metrics.pop(name, None)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        epoch = trainer.current_epoch + 1
-        last = epoch == trainer.max_epochs or trainer.should_stop
-        if not self._disabled and (epoch % self.every_n_epochs == 0 or last):
-            pl_module.log_dict(self._visit(trainer, pl_module, epoch))
+        self._epoch = trainer.current_epoch + 1
+        if self._epoch % self.every_n_epochs == 0 or ends(trainer):
+            self._look_once(trainer, pl_module)
+
+    def on_last_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look where early stopping, which runs after plugins, has just ended the training.
+
+        `interp.lit.checkpoint.RunCheckpoint` calls it before it writes; with other checkpoints the look comes after.
+        """
+        if ends(trainer):
+            self._look_once(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._epoch > self._looked_at and not self._disabled:  # nothing is logged through the module any more
+            self._log(trainer, self._visit(trainer, pl_module, self._epoch), self._epoch)
+        for name, value in self._scalars.items():
+            trainer.callback_metrics.setdefault(name, torch.tensor(value))
         self.summarize()
         if self.keep_looks is not None and self._last_epoch is not None:
             self.finish_drawing()
             self._thin(self._looks_of(trainer))
+
+    def _look_once(self, trainer: Trainer, module: LightningModule) -> None:
+        if self._epoch > self._looked_at and not self._disabled:
+            module.log_dict(self._visit(trainer, module, self._epoch))
+
+    def _log(self, trainer: Trainer, scalars: dict[str, float], epoch: int) -> None:
+        for logger in trainer.loggers:
+            logger.log_metrics({**scalars, "epoch": epoch}, step=max(0, trainer.global_step - 1))
 
     def summarize(self) -> None:
         """Print the tables of the last result, where this process made one; what goes wrong is reported."""
@@ -183,13 +213,16 @@ class Plugin(Callback):
 
     def _visit(self, trainer: Trainer, module: LightningModule, epoch: int) -> dict[str, float]:
         """Look, keep, show; the scalars, the same on every process, named `<plugin>/<scalar>`."""
+        self._looked_at = epoch
         outcome = self._study(trainer, module, epoch)
         scalars, failure = share.from_first(outcome, self._patience(2 * PATIENCE))  # it may wait for pictures in `keep`
         if failure and (failure[0] or self.on_error == "raise"):
             raise UserError(failure[1]) if failure[0] else RuntimeError(failure[1])
         if failure and self.on_error == "disable":
             self._disabled = True
-        return {f"{self.name}/{key}": float(value) for key, value in scalars.items()}
+        named = {f"{self.name}/{key}": float(value) for key, value in scalars.items()}
+        self._scalars |= named
+        return named
 
     def _study(self, trainer: Trainer, module: LightningModule, epoch: int) -> tuple[dict, tuple[bool, str] | None]:
         """Scalars of one look, and (is it the user's to mend before training?, message) if it failed."""
@@ -199,6 +232,8 @@ class Plugin(Callback):
             if result is None or not trainer.is_global_zero:
                 return {}, None
             step = max(0, trainer.global_step - 1)
+            if not self._scalars:
+                self._check_monitors(trainer, result)
             result = self.continued(result, history, epoch)
             self.keep(result, history / f"epoch={epoch:04d}", trainer.loggers, epoch=epoch, step=step)
             scalars = self.finite(result.scalars(), epoch)
@@ -212,6 +247,17 @@ class Plugin(Callback):
         except Exception as error:
             return {"failed": 1.0}, self._failure(error, epoch, history if trainer.is_global_zero else None)
         return {**scalars, **self._cost(began, epoch)}, None
+
+    def _check_monitors(self, trainer: Trainer, result: Result) -> None:
+        """Raise NoScalar where a callback monitors a scalar that neither this look has nor one that follows it."""
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        monitors = (str(getattr(callback, "monitor", None)) for callback in callbacks)
+        wanted = sorted({name for name in monitors if name.startswith(f"{self.name}/")})
+        named = {f"{self.name}/{key}" for key in (*result.scalars(), *COST)}
+        if not named.issuperset(wanted):
+            named |= {f"{self.name}/{key}" for key in result.following(result).scalars()}
+        for name in set(wanted) - named:
+            raise NoScalar(str(unknown("scalar to monitor", name, sorted(named))))
 
     def finite(self, scalars: dict[str, float], epoch: int) -> dict[str, float]:
         """The scalars that can be logged and monitored, and whether any could not."""
@@ -242,7 +288,7 @@ class Plugin(Callback):
 
     def _failure(self, error: Exception, epoch: int, history: Path | None) -> tuple[bool, str]:
         message = f"plugin {self.name} failed at epoch {epoch}: {type(error).__name__}: {error}"
-        settings_are_wrong = isinstance(error, UserError) and epoch == 0
+        settings_are_wrong = isinstance(error, UserError) and (epoch == 0 or isinstance(error, NoScalar))
         if not settings_are_wrong:
             log.warning("%s%s", message, self.traceback(error))
         if history and not settings_are_wrong:
@@ -300,6 +346,19 @@ class Plugin(Callback):
         self._pending = None  # not before: Ctrl-C may come while it waits, and the end of the run waits again
         if error:
             log.warning("plugin %s: its pictures could not be shown: %s%s", self.name, error, self.traceback(error))
+
+
+def ends(trainer: Trainer) -> bool:
+    """Whether the epoch that has just been trained is the last, as far as can be told before early stopping."""
+    epoch, steps = trainer.current_epoch + 1, trainer.global_step
+    stops = trainer.should_stop and epoch >= (trainer.min_epochs or 0) and steps >= (trainer.min_steps or 0)
+    return stops or epoch == trainer.max_epochs or 0 <= trainer.max_steps <= steps
+
+
+def _raises_without_its_scalar(callback: Callback) -> bool:
+    if isinstance(callback, ModelCheckpoint):
+        return not isinstance(callback, RunCheckpoint)
+    return isinstance(callback, EarlyStopping) and callback.strict
 
 
 def network(module: LightningModule) -> nn.Module:

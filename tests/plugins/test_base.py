@@ -3,18 +3,23 @@
 import json
 import logging
 import math
+import re
+from dataclasses import dataclass
 
 import pytest
 import torch
+from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 
 from interp import share
 from interp.errors import UserError
 from interp.lit.run_files import read_figures
 from interp.policy import guarded
+from interp.probe import Probe
 from plugins.similarity import SimilarityResult
 from tests.conftest import identical
 from tests.processes import on_processes
-from tests.studies import ConfidencePlugin, Hungry, Meddling
+from tests.studies import Confidence, ConfidencePlugin, Hungry, Meddling
 
 STUDY = "+plugin.study={{_target_: tests.studies.{}{}}}"
 
@@ -264,3 +269,99 @@ def test_widgets_lie_beside_the_pictures_whatever_wandb_does(tmp_path, caplog):
         "bars.png", "explorer.html", "result.json", "result.safetensors"
     }  # fmt: skip
     assert (tmp_path / "explorer.html").read_text() == guarded("<p>3 values</p>")
+
+
+STOPPING = "callbacks.early_stopping.{}".format
+STOPS = [STOPPING("monitor=epoch"), STOPPING("mode=min"), STOPPING("patience=1")]
+
+
+@pytest.mark.parametrize(
+    ("ending", "last"),
+    [
+        (STOPS, 2),
+        (["+trainer.max_steps=6"], 2),
+        (["+trainer.max_time={milliseconds: 1}"], 1),
+        ([*STOPS, "+trainer.min_epochs=4"], 4),
+    ],
+)
+def test_the_last_epoch_has_a_look_however_training_ends(train, tmp_path, ending, last):
+    best = ["callbacks.checkpoint.monitor=study/mean", "callbacks.checkpoint.mode=max"]
+    run = train(tmp_path, study("ConfidencePlugin", every_n_epochs=5), *ending, *best, "trainer.max_epochs=20",
+                "model.widths=[8]", "data.size=8", "trainer.limit_val_batches=1", "test=false",
+                "logger=report")  # fmt: skip
+    assert epochs(run) == ["epoch=0000", f"epoch={last:04d}"] and run.checkpoint()["epoch"] + 1 == last
+    assert run.checkpoint("best")["epoch_scalars"]["scalars"]["study/mean"] > 0  # looked before the checkpoint was kept
+    rows = (tmp_path / "results" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["epoch"] for row in rows if '"study/mean"' in row] == [0, last]
+
+
+class Regression(LightningModule):
+    """Somebody's own LightningModule, which logs a constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
+
+    def training_step(self, batch, index):
+        self.log("constant", 1.0, on_epoch=True)
+        return self.net(batch[0]).square().mean()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Own(LightningDataModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.probe = Probe(torch.rand(2, 1, 4, 4), torch.tensor([0, 1]), ("a", "b"), torch.arange(2))
+
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader([(torch.rand(4, 1, 4, 4), torch.zeros(4))] * 2, batch_size=None)
+
+
+@dataclass(kw_only=True)
+class Improving(ConfidencePlugin):
+    """Finds less at every look; the looks in `failing` raise."""
+
+    failing: tuple[int, ...] = ()
+    looks: int = 0
+
+    def analyze(self, net, probe):
+        self.looks += 1
+        if self.looks in self.failing:
+            raise RuntimeError("the study broke")
+        return Confidence(torch.full((1,), 100.0 - self.looks))
+
+
+@pytest.mark.parametrize(
+    ("settings", "stop", "limits", "trained", "looks"),
+    [
+        ({"every_n_epochs": 5}, ("constant", 3, True), {"max_epochs": 9}, 4, [0, 4]),
+        ({"every_n_epochs": 5}, None, {"max_epochs": -1, "max_steps": 5}, 3, [0, 3]),
+        ({"every_n_epochs": 5}, ("study/mean", 2, False), {"max_epochs": 12}, 12, [0, 5, 10, 12]),
+        ({"failing": (3, 4, 5)}, ("study/mean", 2, False), {"max_epochs": 7}, 7, [0, 1, 5, 6, 7]),
+    ],
+)
+def test_in_ones_own_trainer_too(tmp_path, caplog, settings, stop, limits, trained, looks):
+    stoppers = [EarlyStopping(stop[0], patience=stop[1], strict=stop[2], check_on_train_epoch_end=True)] if stop else []
+    off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = Trainer(default_root_dir=tmp_path, accelerator="cpu", **limits, **off,
+                      callbacks=[Improving(name="study", **settings), *stoppers])  # fmt: skip
+    trainer.fit(Regression(), datamodule=Own())
+    found = sorted(int(path.name[6:]) for path in (tmp_path / "results" / "study").iterdir())
+    assert (trainer.current_epoch, found) == (trained, looks)
+    assert "study/mean" in trainer.callback_metrics
+
+
+@pytest.mark.parametrize("start", ["true", "false"])
+def test_a_misspelt_scalar_of_a_study_ends_the_run_at_the_first_look(train, tmp_path, start):
+    message = "no scalar to monitor 'study/men'; did you mean 'study/mean'? Choose from: study/failed, study/mean"
+    with pytest.raises(UserError, match=re.escape(message)):
+        train(tmp_path, study("ConfidencePlugin", at_start=start), "callbacks.checkpoint.monitor=study/men",
+              "data.size=8", "model.widths=[8]")  # fmt: skip
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_scalar_of_later_looks_alone_can_be_monitored(train, tmp_path):
+    run = train(tmp_path, "+plugin=similarity", "callbacks.checkpoint.monitor=similarity/drift", "data.size=8")
+    assert run.checkpoint("best")["epoch"] in (0, 1)
