@@ -33,6 +33,7 @@ def analyze(cfg: DictConfig) -> None:
     rank, place = join()
     if rank:
         logging.getLogger().setLevel(logging.ERROR)  # the first process tells
+    build.check_accelerator("accelerator", cfg.accelerator)
     paths = named_checkpoints(cfg.checkpoint, ("best.ckpt", "last.ckpt"))
     if unknown := sorted(set(map(str, cfg.only)) - set(paths)):
         raise UserError(f"only.{unknown[0]}: no checkpoint has this name; there is {', '.join(paths)}")
@@ -106,9 +107,11 @@ class Network:
         own = with_run(cfg, self.run)
         own = OmegaConf.merge(own, cfg.only.get(name) or {})
         with built_from(self.run, cfg.trust):
-            images = build.data(own)
-            self.net = build.network(own, images, weights_follow=path is not None)
-        if path is not None:
+            images = build.data(own, labelled=False)
+            self.net = build.network(own, images, trains=False, weights_follow=path is not None)
+        if path is None:
+            say_where_weights_come_from(own)
+        else:
             load_weights(self.net, images.class_names, checkpoint)
         device = Fabric(accelerator=cfg.accelerator, devices=1).device
         self.net.to(torch.device("cuda", place) if device.type == "cuda" else device)
@@ -116,6 +119,19 @@ class Network:
         self.epoch, self.step = checkpoint.get("epoch", -1) + 1, max(0, checkpoint.get("global_step", 0) - 1)
         for plugin in self.plugins:
             plugin.check(self.net)
+
+
+def say_where_weights_come_from(cfg: DictConfig) -> None:
+    """Warn that a network without a checkpoint has the weights that its builder gives it: random ones as a rule."""
+    name, ours = str(cfg.model._target_), "interp.lit.models."
+    if cfg.model.get("weights") or cfg.model.get("pretrained") or name == f"{ours}efficientnet_lite0":
+        return
+    kind = (
+        "random weights are studied"
+        if name.startswith(ours)
+        else "the weights are those that model makes: random ones?"
+    )
+    log.warning("no checkpoint is given: %s; give checkpoint=RUN_FOLDER, or a pretrained model", kind)
 
 
 def with_run(cfg: DictConfig, run) -> DictConfig:

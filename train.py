@@ -29,22 +29,42 @@ def train(cfg: DictConfig) -> float | tuple[float, ...] | None:
     studies = build.plugins(cfg)
     for study in studies:
         study.check(module.net)
+    trainer = build.trainer(cfg, studies)
+    module.check_end(trainer)
+    check_scalars(cfg, trainer, [study.name for study in studies], images)
     resume = resume_from(cfg, module)
-    trainer = build.trainer(cfg, studies, build.loggers(cfg))
+    trainer.loggers = build.loggers(cfg)
     record(cfg, trainer)
     metrics = fit_and_test(cfg, trainer, module, images, resume)
     return objectives(cfg, metrics)
 
 
+def check_scalars(cfg: DictConfig, trainer, studies: list[str], images) -> None:
+    """Raise UserError where a callback or a sweep waits for a scalar that the training does not log."""
+    from interp.lit.scalars import STAGES, check_monitors, check_objectives
+
+    check_monitors(cfg.get("callbacks") or {}, studies)
+    if not trainer.limit_val_batches:
+        log.warning("nothing is validated (trainer.limit_val_batches=0): val/accuracy chooses no best checkpoint")
+    has = (True, trainer.limit_val_batches, cfg.test and images.splits.test is not None)
+    stages = [stage for stage, it_has in zip(STAGES, has, strict=True) if it_has or not sweeping()]
+    check_objectives(objective_names(cfg), studies, stages)
+
+
 def objectives(cfg: DictConfig, metrics: dict) -> float | tuple[float, ...] | None:
     """The last values of the scalars in cfg.objective: one, or a tuple for a list; in a sweep all must be there."""
-    names = [cfg.objective] if isinstance(cfg.objective, str) else list(cfg.objective)
+    names = objective_names(cfg)
     if missing := [name for name in names if name not in metrics]:
         if sweeping():
             raise unknown("scalar", missing[0], sorted(metrics), hint="That is what a sweep sees of a run: objective=")
         return None
     values = tuple(float(metrics[name]) for name in names)
-    return values[0] if isinstance(cfg.objective, str) else values
+    return values[0] if isinstance(cfg.objective, str) else values or None
+
+
+def objective_names(cfg: DictConfig) -> list[str]:
+    """The scalars that a sweep sees."""
+    return [cfg.objective] if isinstance(cfg.objective, str) else list(cfg.objective or ())
 
 
 def fit_and_test(cfg: DictConfig, trainer, module, images, resume: str | None) -> dict:
@@ -64,8 +84,10 @@ def fit_and_test(cfg: DictConfig, trainer, module, images, resume: str | None) -
         with restoring(resume):
             trainer.fit(module, datamodule=images, ckpt_path=resume)
         metrics |= trainer.callback_metrics
-        if cfg.test:
-            best = trainer.checkpoint_callback.best_model_path
+        if cfg.test and images.splits.test is not None:
+            best = getattr(trainer.checkpoint_callback, "best_model_path", None)
+            if not best:
+                log.info("no best checkpoint was kept: the network is tested as it is after the last epoch")
             trainer.test(module, datamodule=images, ckpt_path=best or None, verbose=False)
             metrics |= trainer.callback_metrics
         return metrics
@@ -135,6 +157,8 @@ def conclude(cfg: DictConfig, trainer, metrics: dict, runs: str | None, number: 
         return
     folder = Path(cfg.output)
     shown = [f"{key} {float(metrics[key]):.4f}" for key in ("val/accuracy", "test/accuracy") if key in metrics]
+    if "test/accuracy" not in metrics and getattr(best := trainer.checkpoint_callback, "best_model_score", None):
+        shown.append(f"{best.monitor} of the best {float(best.best_model_score):.4f} (not tested)")
     ended_early = number is not None or not metrics
     said = f"Ended early{f' by {number.name}' if number else ''}:" if ended_early else f"Done: {', '.join(shown)}."
     files = {"checkpoint": folder / "checkpoints" / "best.ckpt", "report": folder / "report.html"}
@@ -144,7 +168,9 @@ def conclude(cfg: DictConfig, trainer, metrics: dict, runs: str | None, number: 
     elif number:
         where.insert(0, "no epoch was finished, so there is no new checkpoint: give the same command again")
     studies = {study.name: study.outcomes for study in trainer.callbacks if isinstance(study, Plugin)}
-    log.info("%s %s", said, readable("; ".join([*where, *filter(None, [failures.told(studies)])])))
+    where += filter(None, [failures.told(studies)])
+    if where or not ended_early:
+        log.info("%s %s", said, readable("; ".join(where)))
 
 
 if __name__ == "__main__":

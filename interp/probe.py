@@ -104,8 +104,24 @@ def choose_probe(
     if count > len(targets):
         warnings.warn(f"the probe wants {count} images, the set has {len(targets)}: all of them are used", stacklevel=2)
     indices = balanced_choice(targets, count, seed)
-    images = torch.stack([dataset[index][0] for index in indices.tolist()])
+    images = same_size([dataset[index][0] for index in indices.tolist()], "images")
     return Probe(images, targets[indices], class_names, indices, dataset, workers)
+
+
+def same_size(images: list[Tensor], what: str) -> Tensor:
+    """`images`, each (C, H, W), as one tensor (B, C, H, W); raises UserError where their sizes differ."""
+    check_sizes({tuple(image.shape) for image in images}, what)
+    return torch.stack(images)
+
+
+def check_sizes(sizes: set[tuple[int, ...]], what: str) -> None:
+    """Raise UserError where `what`, images (C, H, W), have more than one of these sizes."""
+    if len(sizes) > 1:
+        first, second, *_ = sorted(sizes)
+        raise UserError(
+            f"the {what} have different sizes, such as {first} and {second} (channels, height, width): their source "
+            "must make them alike"
+        )
 
 
 def balanced_choice(targets: Tensor, count: int, seed: int) -> Tensor:

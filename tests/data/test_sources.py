@@ -59,6 +59,13 @@ def test_data_module_knows_what_a_network_needs():
     assert image.dtype == torch.float32 and image.min() >= 0 and image.max() <= 1 and isinstance(target, int)
 
 
+@pytest.mark.parametrize(("given", "kept"), [({"mean": [0.5]}, 0), ({"std": [0.25]}, 1)])
+def test_a_mean_or_a_deviation_alone_is_kept(given, kept):
+    normalization = ImageData(digits, size=8, **given).normalization
+    measured = ImageData(digits, size=8).normalization
+    assert normalization[kept] == next(iter(given.values())) and normalization[1 - kept] == measured[1 - kept]
+
+
 def test_augmentation_touches_training_images_only():
     data = ImageData(digits, size=8, augment=[v2.RandomHorizontalFlip(p=1.0)], batch_size=4)
     plain = ImageData(digits, size=8, batch_size=4)
@@ -151,6 +158,7 @@ def test_folder_of_images(tmp_path):
     assert splits.class_names == ("cat", "dog") and len(splits.train) == 6
     image, target = splits.train[5]
     assert image.shape == (3, 16, 16) and target == 1 and float(image[0].mean()) == pytest.approx(200 / 255)
+    assert splits.test is None and len(image_folder(str(folder(tmp_path, parts=("test",))), size=16).test) == 6
 
 
 def test_folder_without_validation(tmp_path):

@@ -80,6 +80,7 @@ def test_a_network_can_be_analysed_without_a_checkpoint_and_one_study_fail_witho
             (("broken", "Failing, after: 0"), ("wrong", "WrongSetting"), ("sure", "ConfidencePlugin"))]  # fmt: skip
     done = command(tmp_path, "data.size=16", "+plugin=nmf", *more, "output=run", "accelerator=cpu", script="analyze.py",
                    check=False, PYTHONPATH=str(ROOT))  # fmt: skip
+    assert "no checkpoint is given: random weights are studied; give checkpoint=RUN_FOLDER" in done.stdout
     said = "2 of 4 studies failed: plugin.broken: RuntimeError: the study broke; plugin.wrong: temperature=0"
     assert done.returncode == 1 and f"error: {said}" in done.stderr, done.stderr
     assert (tmp_path / "run" / "results" / "nmf" / "epoch=0000" / "groups.png").is_file()

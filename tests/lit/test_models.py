@@ -1,5 +1,7 @@
 """Every builder fits the data and names its layers."""
 
+import re
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from interp.errors import UserError
 from interp.layers import choose_layer, layers
 from interp.lit.data import ImageData, Splits, TensorImages
 from interp.lit.models import resnet18, small_cnn, timm, torchvision
+from interp.lit.network_check import check_network
 
 
 def images(channels: int, size: int, classes: int = 7) -> ImageData:
@@ -14,7 +17,7 @@ def images(channels: int, size: int, classes: int = 7) -> ImageData:
         part = TensorImages(torch.randint(256, (8, channels, size, size), dtype=torch.uint8), torch.arange(8) % classes)
         return Splits(part, part, part, tuple(f"class {c}" for c in range(classes)))
 
-    return ImageData(source)
+    return ImageData(source, probe_images=4)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -44,6 +47,65 @@ def test_heads_of_many_architectures_are_replaced(name):
     size = 224 if name == "vit_b_32" else 64
     net = torchvision(images(3, size), name).train()
     assert net(torch.rand(2, 3, size, size)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        (
+            "vit_b_32",
+            30,
+            "vit_b_32 cannot take images of 30 pixels (Input shape indivisible by patch size!): give data",
+        ),
+        ("inception_v3", 32, "than actual input size; it was made for 299 pixels: data.size=299"),
+    ],
+)
+def test_images_of_a_wrong_size_are_told_of(name, size, message):
+    data = images(3, size)
+    with pytest.raises(UserError, match=re.escape(message)):
+        check_network(torchvision(data, name), f"model ({name})", data, trains=False)
+
+
+def test_a_vision_transformer_is_built_for_the_size_of_the_images():
+    assert torchvision(images(3, 64), "vit_b_32").eval()(torch.rand(2, 3, 64, 64)).shape == (2, 7)
+
+
+@pytest.fixture
+def random_weights(monkeypatch):
+    """Weights of torchvision that need no network: random numbers."""
+    import torchvision.models as models
+
+    def load(url: str, **_):
+        kind = models.inception_v3 if "inception" in url else models.resnet18
+        options = {"init_weights": False} if "inception" in url else {}
+        return kind(**options).state_dict()
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", load)
+
+
+def test_a_pretrained_network_says_that_its_head_is_new(random_weights, caplog):
+    torchvision(images(3, 64), "resnet18", "DEFAULT")
+    assert (
+        "resnet18 was pretrained on 1000 classes, the data has 7: its last layer fc is new, and random" in caplog.text
+    )
+    caplog.clear()
+    torchvision(images(3, 64), "resnet18")
+    assert not caplog.text
+
+
+def test_inception_with_weights_answers_with_logits_alone_while_it_trains(random_weights):
+    data = images(3, 75)
+    net = torchvision(data, "inception_v3", "DEFAULT")
+    check_network(net, "model", data, trains=True)
+    assert data.needs_two and net.train()(data.probe.images).shape == (4, 7)  # at 75 pixels it ends at 1 x 1
+
+
+def test_timm_says_that_a_head_is_new(monkeypatch, caplog):
+    package = pytest.importorskip("timm", reason="the extra `pretrained` is not installed")
+    create = package.create_model
+    monkeypatch.setattr(package, "create_model", lambda name, pretrained, **options: create(name, **options))
+    timm(images(3, 32), "resnet10t", pretrained=True)
+    assert "resnet10t was pretrained on 1000 classes, the data has 7: its last layer fc is new" in caplog.text
 
 
 def test_unknown_models_and_weights_name_the_nearest():

@@ -67,14 +67,14 @@ class ImageFiles(Dataset):
 
 
 def image_folder(root: str, size: int = 64) -> Splits:
-    """Images of `root`/train/<class>/* and `root`/val/<class>/*; test/ where there is one, else val/ again.
+    """Images of `root`/train/<class>/* and `root`/val/<class>/*, and test/ where there is one.
 
     Hidden files and folders are left out, files of other formats are counted in a warning. Raises UserError that names
     the folder for a missing part, a class without images or classes that differ, and the files that are no images.
     """
     base, unread = Path(root).expanduser(), Counter[str]()
     train, val = _part(base / "train", size, unread), _part(base / "val", size, unread)
-    test = _part(base / "test", size, unread) if (base / "test").is_dir() else val
+    test = _part(base / "test", size, unread) if (base / "test").is_dir() else (None, train[1])
     for name, (_, classes) in {"val": val, "test": test}.items():
         if classes != train[1]:
             difference = ", ".join(sorted(set(classes) ^ set(train[1])))
@@ -98,7 +98,7 @@ def images(root: str, size: int = 224, class_names: Sequence[str] = ()) -> Split
     _check(files)
     _tell(base, unread)
     part = ImageFiles(files, [-1] * len(files), size)
-    return Splits(part, part, part, tuple(class_names or EfficientNet_B0_Weights.DEFAULT.meta["categories"]))
+    return Splits(part, part, None, tuple(class_names or EfficientNet_B0_Weights.DEFAULT.meta["categories"]))
 
 
 def _part(folder: Path, size: int, unread: Counter[str]) -> tuple[ImageFiles, list[str]]:

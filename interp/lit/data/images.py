@@ -1,5 +1,6 @@
 """The one DataModule: images in [0, 1] with class names, whatever the source."""
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,13 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from interp.errors import UserError
 from interp.files import readable
-from interp.probe import LabelledImages, Probe, choose_probe
+from interp.lit.data.batches import collate, last_is_single
+from interp.lit.data.checks import check_splits
+from interp.probe import LabelledImages, Probe, check_sizes, choose_probe
 from interp.signals import obey_parent
+from interp.words import word
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Splits:
 
     train: LabelledImages
     val: LabelledImages
-    test: LabelledImages
+    test: LabelledImages | None  # None: there is none, and nothing is tested
     class_names: tuple[str, ...]
 
 
@@ -67,8 +73,10 @@ class ImageData(LightningDataModule):
 
     `source` is a function that takes `options` and returns `Splits`; it is called once, when first needed. `augment`
     applies to training images only. The probe is drawn from the validation images by `probe_seed`, never from the
-    loaders.
+    loaders. `mean` and `std` of each channel, in [0, 1], are those of the training images where they are not given.
     """
+
+    needs_two = False  # set where the network cannot train on one image at a time: the last batch is left out then
 
     def __init__(
         self,
@@ -97,10 +105,15 @@ class ImageData(LightningDataModule):
         """The three sets of images."""
         return self.source(**self.options)
 
-    @property
+    def check(self, labelled: bool = True) -> None:
+        """Raise UserError for what a training cannot use; without `labelled`, images may have no class (-1)."""
+        check_splits(self.splits, labelled)
+        _ = self.normalization
+
+    @cached_property
     def class_names(self) -> tuple[str, ...]:
         """The name of each class, J of them, in letters that every file and logger takes."""
-        return tuple(map(readable, self.splits.class_names))
+        return tuple(readable(word(name)) for name in self.splits.class_names)
 
     @cached_property
     def channels(self) -> int:
@@ -115,12 +128,26 @@ class ImageData(LightningDataModule):
     @cached_property
     def normalization(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel: as given, or of (at most 2,000 of) the training images."""
-        if self.given_mean is not None and self.given_std is not None:
-            return list(self.given_mean), list(self.given_std)
+        given = {"mean": self.given_mean, "std": self.given_std}
+        for name, values in given.items():
+            if values is not None and (len(values) != self.channels or not all(0 <= v <= 1 for v in values)):
+                raise UserError(
+                    f"data.{name}={list(values)}: wanted are {self.channels} numbers in [0, 1], one a channel, or null"
+                )
+        if not all(value > 0 for value in self.given_std or ()):
+            raise UserError(f"data.std={list(self.given_std or ())}: a standard deviation must be above 0")
+        mean, std = (list(values) if values is not None else None for values in given.values())
+        return mean or self._measured[0], std or self._measured[1]
+
+    @cached_property
+    def _measured(self) -> tuple[list[float], list[float]]:
         chosen = torch.linspace(0, len(self.splits.train) - 1, min(2000, len(self.splits.train))).long()
+        shape = tuple(self.splits.train[0][0].shape)
         count, total, squares = 0, torch.zeros(self.channels).double(), torch.zeros(self.channels).double()
         for index in chosen.tolist():  # one at a time: 2,000 images of 224 pixels take 2.4 GB
-            pixels = self.splits.train[index][0].flatten(1).double()
+            image = self.splits.train[index][0]
+            check_sizes({shape, tuple(image.shape)}, "training images")
+            pixels = image.flatten(1).double()
             count, total, squares = count + pixels.shape[1], total + pixels.sum(1), squares + pixels.square().sum(1)
         variance = (squares - total.square() / count) / max(1, count - 1)
         return (total / count).tolist(), variance.clamp_min(0).sqrt().clamp_min(1e-3).tolist()
@@ -132,23 +159,44 @@ class ImageData(LightningDataModule):
             self.splits.val, self.class_names, self.probe_images, self.probe_seed, workers=self.num_workers
         )
 
-    def train_dataloader(self) -> DataLoader:
+    @property
+    def training_images(self) -> LabelledImages:
+        """What is trained on, through its random transforms."""
         images = self.splits.train
-        return self._loader(Augmented(images, self.augment) if self.augment else images, shuffle=True)
+        return Augmented(images, self.augment) if self.augment else images
+
+    def train_dataloader(self) -> DataLoader:
+        return self._loader(self.training_images, shuffle=True, drop_last=self._leaves_out_the_last())
+
+    def _leaves_out_the_last(self) -> bool:
+        """Whether the last batch of an epoch is left out, which is said."""
+        count, processes = len(self.splits.train), self.trainer.world_size if self.trainer else 1
+        if not self.needs_two or not last_is_single(count, processes, self.batch_size):
+            return False
+        if not self.trainer or self.trainer.is_global_zero:
+            log.warning(
+                "the last batch of each epoch would be one image (%d images, data.batch_size=%d), on which the network "
+                "cannot train: it is left out", count, self.batch_size,
+            )  # fmt: skip
+        return True
 
     def val_dataloader(self) -> DataLoader:
         return self._loader(self.splits.val)
 
     def test_dataloader(self) -> DataLoader:
+        if self.splits.test is None:
+            raise UserError("the data has no test set")
         return self._loader(self.splits.test)
 
-    def _loader(self, images: LabelledImages, shuffle: bool = False) -> DataLoader:
+    def _loader(self, images: LabelledImages, shuffle: bool = False, drop_last: bool = False) -> DataLoader:
         # No persistent workers: their random streams would run on from epoch to epoch, where a resumed run begins anew.
         return DataLoader(
             cast(Dataset, images),
             batch_size=self.batch_size,
             shuffle=shuffle,
             sampler=None if shuffle else self._each_once(images),
+            drop_last=drop_last,
+            collate_fn=collate,
             num_workers=self.num_workers,
             worker_init_fn=_start_worker,
             pin_memory=torch.cuda.is_available(),
