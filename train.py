@@ -6,7 +6,7 @@ import signal
 import hydra
 from omegaconf import DictConfig
 
-from conf.check import check, launch, sweeping, told_clearly
+from conf.check import check, launch, objective_names, sweeping, told_clearly
 from interp.errors import UserError, unknown
 
 log = logging.getLogger("train")
@@ -60,11 +60,6 @@ def objectives(cfg: DictConfig, metrics: dict) -> float | tuple[float, ...] | No
         return None
     values = tuple(float(metrics[name]) for name in names)
     return values[0] if isinstance(cfg.objective, str) else values or None
-
-
-def objective_names(cfg: DictConfig) -> list[str]:
-    """The scalars that a sweep sees."""
-    return [cfg.objective] if isinstance(cfg.objective, str) else list(cfg.objective or ())
 
 
 def fit_and_test(cfg: DictConfig, trainer, module, images, resume: str | None) -> dict:

@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 
-from conf.groups import BUILT, groups, options
+from conf.groups import BUILT, NAMED, groups, options
 from conf.nearest import nearest_setting
 from interp.errors import UserError, unknown
 
@@ -81,7 +81,8 @@ def _bare(word: str, after: list[str]) -> str:
     homes = [group for group in ("plugin", *BUILT, *groups()) if word in options(group)]
     value = after[0] if after and "=" not in after[0] else "VALUE"
     meant = _chosen(homes[0], word) if homes else _chosen(word, value) if word in groups() else f"{word}={value}"
-    return f"{word!r} is no setting: settings are NAME=VALUE without blanks; did you mean {meant}?"
+    guess = f"; did you mean {meant}?" if re.fullmatch(KEY, word, re.ASCII) else ""
+    return f"{word!r} is no setting: settings are NAME=VALUE without blanks{guess}"
 
 
 def _quoted(argument: str, many: bool) -> str:
@@ -145,6 +146,8 @@ def _placed(argument: str) -> Iterator[str]:
         if not text or value is None:
             raise UserError("output= is empty: give a folder, output=FOLDER")
         yield from (f"hydra.run.dir={text}", f"hydra.sweep.dir={text}")
+    elif group in NAMED and isinstance(value, dict) and "_target_" in value:
+        raise UserError(f"{argument}: give it a name: '+{group}.NAME={text}'")
     elif group in (*BUILT, "logger") and _makes(value):
         yield f"{group}={'none' if 'none' in options(group) else 'own'}"
         yield f"+{group}={text}"
@@ -174,5 +177,7 @@ def _option(argument: str, group: str, value: Any) -> Iterator[str]:
             raise UserError(f"{argument}: choose from {', '.join(options(group))}")
     elif isinstance(value, int | float):
         raise unknown(f"{group} option", str(value), options(group))
+    elif isinstance(value, list) and group in BUILT:
+        raise UserError(f"{argument}: choose one of {', '.join(options(group))}")
     else:
         yield argument

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from conf.arguments import arranged
@@ -27,7 +27,17 @@ from interp.lit.secrets import hide, hide_in_streams, remember_arguments
 from interp.signals import interrupt, signal_of
 from interp.terminal import visible
 
-__all__ = ["CONF", "check", "clear_errors", "groups", "launch", "mendable", "sweeping", "told_clearly"]
+__all__ = [
+    "CONF",
+    "check",
+    "clear_errors",
+    "groups",
+    "launch",
+    "mendable",
+    "objective_names",
+    "sweeping",
+    "told_clearly",
+]
 T = TypeVar("T")
 UNWRITABLE = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST)
 
@@ -48,12 +58,19 @@ def check(cfg: DictConfig, primary: str) -> None:
     OmegaConf.resolve(cfg.copy())
     plain: Any = OmegaConf.to_container(cfg)
     check_kinds(plain, main)
+    if not 0 <= cfg.seed < 2**32:
+        raise UserError(f"seed={cfg.seed}: wanted is a whole number from 0 to {2**32 - 1}")
+
+
+def objective_names(cfg: DictConfig) -> list[str]:
+    """The names of the scalars that a sweep sees."""
+    names = cfg.get("objective") or []
+    return list(map(str, names)) if isinstance(names, ListConfig) else [str(names)]
 
 
 def _check_objective(cfg: DictConfig) -> None:
     """What a plugin that is not loaded would have to find is noticed before the training, not after it."""
-    named = cfg.get("objective") or []
-    for objective in [named] if isinstance(named, str) else named:
+    for objective in objective_names(cfg):
         prefix = str(objective).partition("/")[0]
         plugins = {str(node.get("name", key)) for key, node in (cfg.get("plugin") or {}).items()}
         if prefix not in plugins and prefix in options("plugin"):
@@ -66,7 +83,7 @@ def _plugins() -> str:
 
 def mendable(error: Exception, *, of_hydra: bool = False) -> str | None:
     """The one message for what the user can mend, None for anything else; `of_hydra`: it came from outside the run."""
-    if isinstance(error, UserError) or type(error).__name__ == "MisconfigurationException":  # Lightning's word for it
+    if isinstance(error, UserError) or _of_lightning(error):
         return str(error)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return explain(error)
@@ -81,6 +98,13 @@ def mendable(error: Exception, *, of_hydra: bool = False) -> str | None:
     if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
         return f"{error.object!r} is not UTF-8, and a logger takes nothing else: rename it, or choose output=FOLDER"
     return None
+
+
+def _of_lightning(error: Exception) -> bool:
+    """Whether Lightning complains of what it was told to do."""
+    frames = traceback.extract_tb(error.__traceback__)
+    raised_there = bool(frames) and "lightning" in Path(frames[-1].filename).parts
+    return type(error).__name__ == "MisconfigurationException" or (isinstance(error, ValueError) and raised_there)
 
 
 def _of_workers(error: Exception) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from hydra.errors import MissingConfigException
 
-from conf.groups import options
+from conf.groups import BUILT, options
 from conf.nearest import nearest_setting
 from interp.errors import unknown
 
@@ -25,6 +25,8 @@ def explain(error: Exception) -> str:
     if match := re.search(r"Multiple values for (\w+)\.", text):
         return twice(match[1])
     key = _full_key(error)
+    if match := re.search(r"Interpolation key '([^']+)' not found", text):
+        return f"{key} follows {match[1]}, which is not set: set it, or give {key}=VALUE"
     message = " ".join(MORE.sub("", text).split())
     return f"{key}: {message}" if key and key not in message else message
 
@@ -43,6 +45,8 @@ def _no_option(group: str, option: str) -> str:
 def several_values(argument: str) -> str:
     """What to say of `key=a,b` outside a sweep."""
     key, _, value = argument.partition("=")
+    if key in BUILT:
+        return f"{argument}: choose one, or try them in a sweep: -m {argument}"
     listed = f"{key}=[{value}]"
     return (
         f"{argument}: several values at once are a list in quotes, '{listed}', or a sweep with -m; a text that holds a "

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 CONF = Path(__file__).parent
 NAMED = ("plugin", "callbacks", "logger")  # nodes that hold any number of things by name
@@ -14,6 +14,12 @@ BUILT = ("data", "model", "optimizer", "scheduler", "trainer")  # nodes that hol
 def groups() -> list[str]:
     """The configuration groups: the folders of conf/."""
     return sorted(path.name for path in CONF.iterdir() if path.is_dir() and any(path.glob("*.yaml")))
+
+
+def groups_of(script: str) -> list[str]:
+    """The groups of which train.yaml or analyze.yaml chooses options."""
+    defaults: Any = OmegaConf.load(CONF / f"{script}.yaml").defaults
+    return [str(group) for default in defaults if isinstance(default, DictConfig) for group in default]
 
 
 def options(group: str) -> list[str]:

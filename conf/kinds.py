@@ -17,6 +17,7 @@ from interp.errors import UserError, unknown
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", list: "a list",
          dict: "a dictionary", NoneType: "null"}  # fmt: skip
+OBJECT = "a dictionary with _target_"  # what else is described as
 BESIDE = {"objective": list, "trust": str}  # what settings at the top may be beside the kind of their default
 LISTS = (list, tuple, set, frozenset, Iterable, Sequence, Collection)
 FROM_TEXT = ("Path", "PathLike", "device", "dtype")  # classes that are made of a text
@@ -49,7 +50,7 @@ def _check_node(group: str, key: str, node: Any, defaults: Mapping[str, Any]) ->
     wanted, takes_more = ({}, True) if defaults else _parameters(key, node)
     for name, value in node.items():
         default = defaults.get(name)
-        told = default is not None and not _follows(default)
+        told = default is not None and not isinstance(default, str)  # of texts the signature may know the choices
         same = name in defaults and (value == default or (told and fits(value, _kind(default))))
         if same or name.startswith("_") or _follows(value):
             continue
@@ -57,7 +58,9 @@ def _check_node(group: str, key: str, node: Any, defaults: Mapping[str, Any]) ->
             raise unknown("setting", name, sorted(k for k in defaults if not k.startswith("_")), owner=key)
         wanted, takes_more = _parameters(key, node)
         if name not in wanted and not takes_more:
-            raise unknown("setting", name, wanted, owner=f"{key} ({node['_target_']})")
+            whole = f"A dictionary takes the place of all settings: '{key}={{_target_: {node['_target_']}}}'"
+            hint = whole if group in BUILT and not defaults else ""
+            raise unknown("setting", name, wanted, owner=f"{key} ({node['_target_']})", hint=hint)
         kind = wanted.get(name, Any)
         if not fits(value, kind if kind is not Any or default is None else _kind(default)):
             raise _wrong(f"{key}.{name}", value, kind if kind is not Any else _kind(default), default)
@@ -116,6 +119,8 @@ def fits(value: Any, kind: Any) -> bool:
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         return any(fits(value, argument) for argument in arguments)
+    if kind is Any:
+        return True
     if origin is Literal:
         return value in arguments
     if isinstance(value, Mapping) and "_target_" in value:
@@ -136,6 +141,8 @@ def _fits_class(value: Any, kind: type, arguments: tuple[Any, ...]) -> bool:
         return isinstance(value, kind)
     if kind is dict or kind.__name__ in ("Mapping", "MutableMapping"):
         return isinstance(value, Mapping)
+    if kind in LISTS and isinstance(value, str | int | float):
+        return kind is Sequence and arguments == (str,)  # one name is a list of one
     if kind in LISTS:
         return isinstance(value, list) and all(fits(item, arguments[0]) for item in value if arguments)
     if isinstance(value, str):
@@ -151,22 +158,21 @@ def _kind(default: Any) -> Any:
 
 
 def _wrong(key: str, value: Any, kind: Any, default: Any) -> UserError:
-    sample = f", such as {_text(default)}" if default is not None and not isinstance(default, Mapping) else ""
+    shows = default is not None and not isinstance(default, Mapping) and not str(default).startswith(("?", "$"))
+    sample = f", such as {_text(default)}" if shows else ""
     several = isinstance(value, list)
     sweep = f"; a sweep over several takes -m: -m {key}={','.join(map(_text, value))}" if several else ""
     return UserError(f"{key}={_text(value)}: wanted is {' or '.join(_described(kind))}{sample}{sweep}")
 
 
 def _described(kind: Any) -> Iterator[str]:
-    arguments = get_args(kind)
-    if get_origin(kind) in (Union, UnionType):
-        yield from dict.fromkeys(word for argument in arguments for word in _described(argument))
-    elif get_origin(kind) is Literal:
-        yield f"one of {', '.join(map(str, arguments))}"
-    elif (get_origin(kind) or kind) in WORDS:
-        yield WORDS[get_origin(kind) or kind]
-    elif get_origin(kind) in LISTS:
-        yield "a list"
+    """What an annotation wants, in words."""
+    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    if choices := [str(choice) for part in kinds if get_origin(part) is Literal for choice in get_args(part)]:
+        yield f"one of {', '.join(dict.fromkeys(choices))}"
+    plain = [get_origin(part) or part for part in kinds if get_origin(part) is not Literal]
+    words = dict.fromkeys("a list" if part in LISTS else WORDS.get(part, OBJECT) for part in plain)
+    yield from (word for word in words if word != OBJECT or not (choices or {*words} - {OBJECT, WORDS[NoneType]}))
 
 
 def _text(value: Any) -> str:

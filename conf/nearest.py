@@ -14,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from conf.groups import BUILT, CONF, NAMED, groups, options
+from conf.groups import BUILT, CONF, NAMED, groups, groups_of, options
 from conf.kinds import load_target
 
 CALLED = {"learning_rate": "lr", "epochs": "max_epochs", "gpus": "devices", "workers": "num_workers"}  # elsewhere
@@ -23,11 +23,12 @@ CALLED = {"learning_rate": "lr", "epochs": "max_epochs", "gpus": "devices", "wor
 def nearest_setting(key: str) -> str:
     """What to say of a `key` that is no setting: the one that was meant, or those beside it."""
     parent, _, leaf = key.rpartition(".")
-    settings = dict(_settings(_chosen(), ""))
+    script = "analyze" if Path(sys.argv[0]).stem == "analyze" else "train"
+    settings = dict(_settings(_composed(script, *_choices()), ""))
     leaf = CALLED.get(leaf, leaf)
     same = sorted((name for name in settings if name.rpartition(".")[2] == leaf), key=lambda name: name.count("."))
     beside = sorted({name.removeprefix(f"{parent}.").partition(".")[0] for name in settings if _within(name, parent)})
-    beside += [] if parent else [group for group in groups() if group not in beside]
+    beside += [] if parent else [group for group in groups_of(script) if group not in beside]
     if parent.partition(".")[0] == "plugin" and not beside:
         name = parent.partition(".")[2].partition(".")[0]
         return f"is that plugin loaded? Add +plugin={name}. Plugins: {', '.join(options('plugin'))}"
@@ -36,7 +37,7 @@ def nearest_setting(key: str) -> str:
     home = parent.partition(".")[0]
     if same and home not in BUILT:
         return f"did you mean {' or '.join(same[:3])}?"
-    if others := _other_options(home, leaf):
+    if others := _other_options(home, leaf, groups_of(script)):
         return f"{others[0][0]} is a setting of {' and '.join(f'{group}={name}' for _, group, name in others[:4])}"
     if same:
         return f"did you mean {' or '.join(same[:3])}?"
@@ -68,10 +69,10 @@ def _within(name: str, parent: str) -> bool:
     return name.startswith(f"{parent}.") if parent else True
 
 
-def _other_options(group: str, leaf: str) -> list[tuple[str, str, str]]:
+def _other_options(group: str, leaf: str, known: list[str]) -> list[tuple[str, str, str]]:
     """(key, group, option) of the options, in `group` if it is one, whose YAML has a setting `leaf`."""
     searched = [] if group in NAMED else [group] if group in BUILT else [*BUILT, "plugin"]
-    files = [path for name in searched for path in sorted((CONF / name).glob("*.yaml"))]
+    files = [path for name in searched if name in known for path in sorted((CONF / name).glob("*.yaml"))]
     having = [(f.parent.name, f.stem) for f in files if re.search(rf"^{leaf}:", f.read_text(encoding="utf-8"), re.M)]
     return [(f"{g}.{name}.{leaf}" if g == "plugin" else f"{g}.{leaf}", g, name) for g, name in having]
 
@@ -84,15 +85,14 @@ def _takes(node: Any, leaf: str) -> bool:
         return False
 
 
-def _chosen() -> dict[str, Any]:
-    """The configuration that the choices of options on the command line make, without any other settings."""
-    script = "analyze" if Path(sys.argv[0]).stem == "analyze" else "train"
-    choices = [a for a in sys.argv[1:] if re.fullmatch(rf"\+?({'|'.join(groups())})=[\w\[\],]+", a)]
-    return _composed(script, *choices)
+def _choices() -> list[str]:
+    """The choices of options on the command line."""
+    return [a for a in sys.argv[1:] if re.fullmatch(rf"\+?({'|'.join(groups())})=[\w\[\],]+", a)]
 
 
 @cache
 def _composed(script: str, *choices: str) -> dict[str, Any]:
+    """The configuration that these choices make, without any other settings."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for overrides in (list(choices), []):  # what was chosen may be wrong as well

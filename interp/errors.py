@@ -25,7 +25,7 @@ def unknown(kind: str, name: str, options: Iterable[str], owner: str = "", hint:
     >>> str(unknown("layer", "layr2", ["layer1", "layer2"], owner="ResNet"))
     "no layer 'layr2' in ResNet; did you mean 'layer2'? It has: layer1, layer2"
     """
-    options = list(options)
+    name, options = str(name), list(options)
     shown = ", ".join(options[:40]) + (f", ... ({len(options)} in all)" if len(options) > 40 else "")
     near = get_close_matches(name, options, n=1, cutoff=0.5)
     did_you_mean = f"did you mean {near[0]!r}? " if near else ""

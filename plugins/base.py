@@ -8,7 +8,7 @@ import traceback
 import warnings
 from abc import abstractmethod
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
@@ -77,6 +77,7 @@ class Plugin(Callback):
                 f"plugin.{self.name}.keep_looks={self.keep_looks}: must be at least 2, the first look and the last, or "
                 "null for all"
             )
+        self._take_short_forms()
         self._pending: Future | None = None
         self._drawn: set[str] = set()  # names of the files of its pictures and widgets
         self._last_epoch: int | None = None  # of a look that was kept
@@ -87,6 +88,16 @@ class Plugin(Callback):
         self.outcomes: dict[int, str] = {}  # of each epoch's look, why it failed, '' where it did not
         self._epoch = self._looked_at = 0  # the last epoch that was trained, and that was looked at
         self._scalars: dict[str, float] = {}  # of the last look, and of those before what it lacks
+
+    def _take_short_forms(self) -> None:
+        """One thing is a list of one where a list is wanted; layers of an nn.Sequential are called 0, 1, ..."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.default_factory is not MISSING and isinstance(value, str | int | float):
+                value = [value]
+            if field.name == "layer" and value is not None:
+                value = str(value)
+            setattr(self, field.name, list(map(str, value)) if field.name == "layers" else value)
 
     @abstractmethod
     def analyze(self, net: nn.Module, probe: Probe) -> Result:

@@ -43,6 +43,8 @@ NAMES = [
     ("+plugin=[nmf,salency]", "no plugin option 'salency'; did you mean 'saliency'?"),
     ("model=resnet", "no model option 'resnet'; did you mean 'resnet18'?"),
     ("model=5", "no model option '5'; Choose from: efficientnet_lite0"),
+    ("model=[small_cnn,resnet18]", "model=[small_cnn,resnet18]: choose one of efficientnet_lite0"),
+    ("model=small_cnn,resnet18", "choose one, or try them in a sweep: -m model=small_cnn,resnet18"),
     ("model=null", "model=null: choose from efficientnet_lite0"),
     ("+plugn=nmf", "no setting or group 'plugn'; did you mean 'plugin'?"),
     ("plugn=nmf", "no setting 'plugn'; did you mean plugin?"),
@@ -85,6 +87,7 @@ KINDS = [
         "wanted is a whole number or null, such as 10; a sweep over several takes -m: -m train",
     ),
     ("seed=abc", "seed=abc: wanted is a whole number, such as 1"),
+    ("seed=-1", "seed=-1: wanted is a whole number from 0 to 4294967295"),
     ("seed=1.5", "seed=1.5: wanted is a whole number, such as 1"),
     ("data.size=abc", "data.size=abc: wanted is a whole number, such as 32"),
     ("data.mean=0.5", "data.mean=0.5: wanted is a list or null"),
@@ -163,8 +166,13 @@ BUILT = [
     ("trainer.accelerator=gpuu", "no trainer.accelerator 'gpuu'; did you mean 'gpu'? Choose from: auto, gpu, "),
     (
         "trainer.precision=17",
-        "trainer (lightning.Trainer): ValueError: Precision 17 is invalid. Allowed precision values:",
+        "trainer.precision=17: wanted is one of 64, 32, 16, transformer-engine, transformer-engine-float16, 16-true",
     ),
+    (
+        "trainer.deterministic=often",
+        "trainer.deterministic=often: wanted is one of warn or true or false or null, such as",
+    ),
+    ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches=0: must be at least 1"),
     ("trainer.max_epochs=-5", "`max_epochs` must be a non-negative integer or -1"),
     ("optimizer.lr=-1", "optimizer (torch.optim.AdamW): ValueError: Invalid learning rate: -1"),
     (
@@ -234,6 +242,7 @@ COMMANDS = [
         "--lr=0.1",
         "there is no flag --lr=0.1: settings go without dashes, as NAME=VALUE; did you mean optimizer.lr?",
     ),
+    ("train", "+plugin={_target_:a.B}", "give it a name: '+plugin.NAME={_target_:a.B}'"),
     ("train", "nmf", "'nmf' is no setting: settings are NAME=VALUE without blanks; did you mean +plugin=nmf?"),
     ("train", "plugin nmf", "did you mean +plugin=nmf?"),
     ("train", "seed = 3", "did you mean seed=3?"),
@@ -251,7 +260,9 @@ COMMANDS = [
         "accelerator=gpu: this machine has cpu; auto takes what there",
     ),
     ("analyze", "data.size=8", "no plugin to run: add one, such as +plugin=nmf"),
-    ("analyze", "trainer.devices=2", "no setting 'trainer.devices'"),
+    ("analyze", "trainer.devices=2", "no setting 'trainer.devices'; nothing by that name exists"),
+    ("analyze", "+plugin=nmf data.size=8 checkpoint=[]", "checkpoint=[] is empty: name some"),
+    ("analyze", "+plugin=nmf data.size=8 checkpoint=7", "no checkpoint "),
 ]
 
 

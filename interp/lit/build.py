@@ -73,24 +73,25 @@ def network(cfg: DictConfig, images: ImageData, *, trains: bool = True, weights_
     if weights_follow and "download" in inspect.signature(make.func).parameters:
         make = partial(make, download=False)
     with telling(cfg.model, "model"):
-        net = make(images) if _takes_data(make) else make()
+        net = make(**dict.fromkeys(_takes_data(make), images))
         if not isinstance(net, nn.Module):
             raise UserError(f"model ({cfg.model._target_}) gives {type(net).__name__}; wanted is a torch.nn.Module")
     check_network(net, f"model ({cfg.model._target_})", images, trains=trains)
     return net
 
 
-def _takes_data(make: partial) -> bool:
-    given = set(make.keywords)
-    parameters = [p for p in inspect.signature(make.func).parameters.values() if p.name not in given]
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return bool(positional) and (positional[0].default is inspect.Parameter.empty or positional[0].name == "data")
+def _takes_data(make: partial) -> list[str]:
+    """The parameter that takes the data: `data`, or the first without a value; none where all have one."""
+    free = [p for p in inspect.signature(make.func).parameters.values() if p.name not in make.keywords]
+    wanting = [p.name for p in free if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty]
+    return [p.name for p in free if p.name == "data"] or wanting[:1]
 
 
 def classifier(cfg: DictConfig, net: nn.Module, images: ImageData) -> Classifier:
     """The LightningModule with its optimizer and scheduler, both tried on the network's parameters."""
-    optimizer = build(cfg.optimizer, "optimizer", _partial_=True)
-    scheduler = build(cfg.scheduler, "scheduler", _partial_=True) if cfg.get("scheduler") else None
+    plain: dict[str, Any] = {"_partial_": True, "_convert_": "all"}  # as checkpoints take it
+    optimizer = build(cfg.optimizer, "optimizer", **plain)
+    scheduler = build(cfg.scheduler, "scheduler", **plain) if cfg.get("scheduler") else None
     module = Classifier(net, images.class_names, optimizer, scheduler, cfg.get("compile", False))
     with telling(cfg.optimizer, "optimizer"):
         tried = optimizer(net.parameters())
@@ -144,6 +145,8 @@ def trainer(cfg: DictConfig, studies: list[Callback]) -> Trainer:
     check_accelerator("trainer.accelerator", cfg.trainer.get("accelerator", "auto"))
     make: partial[Trainer] = build(cfg.trainer, "trainer", _partial_=True, _convert_="all")
     _refuse_sharded(make.keywords.get("strategy", "auto"))
+    if (batches := cfg.trainer.get("accumulate_grad_batches", 1)) < 1:
+        raise UserError(f"trainer.accumulate_grad_batches={batches}: must be at least 1")
     keeps = {} if any(isinstance(c, Checkpoint) for c in callbacks) else {"enable_checkpointing": False}
     with telling(cfg.trainer, "trainer"):
         return make(callbacks=callbacks, logger=False, plugins=[WholeCheckpointIO()], **keeps)

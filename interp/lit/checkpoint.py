@@ -165,6 +165,7 @@ def find_checkpoint(path: Any, names: tuple[str, ...]) -> Path:
 
     Raises UserError where there is none, or for anything but one path.
     """
+    path = str(path) if isinstance(path, int) else path  # a folder that is called as a number
     if not isinstance(path, str):
         raise UserError(f"checkpoint={path}: give a checkpoint file or a run folder")
     if "://" in path:
@@ -186,14 +187,17 @@ def named_checkpoints(given: Any, names: tuple[str, ...]) -> dict[str, Path | No
 
     Paths without names get the shortest end of their run's folder that tells them apart. Raises UserError.
     """
-    if given is None or isinstance(given, str):
+    if given is None or isinstance(given, str | int):
         return {"": None if given is None else find_checkpoint(given, names)}
     if isinstance(given, Mapping):
         paths = {str(name): None if path is None else find_checkpoint(path, names) for name, path in given.items()}
         if wrong := [name for name in paths if not re.fullmatch(r"\w[\w.-]*", name)]:
             raise UserError(f"checkpoint name {wrong[0]!r}: use letters, digits, '_', '-' and '.'")
-        return paths
+        if paths:
+            return paths
     found = [find_checkpoint(path, names) for path in given]
+    if not found:
+        raise UserError("checkpoint=[] is empty: name some, or give null for a network without one")
     if len(set(found)) < len(found):
         raise UserError(f"checkpoint={list(given)}: the same checkpoint twice")
     return dict(zip(_short_names(found), found, strict=True))

@@ -15,6 +15,7 @@ from torch import nn
 from interp.errors import UserError, unknown
 from interp.layers import Normalized
 from interp.lit.data import ImageData
+from interp.words import word
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ def torchvision(data: ImageData, name: str, weights: str | None = None, download
 
     if data.channels not in (1, 3):
         raise UserError(f"model=torchvision takes 3 channels, the data has {data.channels}: use model=small_cnn")
+    weights = None if weights is None else word(weights)
     known = models.list_models(module=models)
     if name not in known:
         raise unknown("torchvision model", name, known)
@@ -96,7 +98,7 @@ def torchvision(data: ImageData, name: str, weights: str | None = None, download
         ) from error
     if isinstance(net, models.Inception3):
         net.aux_logits, net.AuxLogits = False, None  # weights come with it, and it answers with a tuple in training
-    _fit_head(net, data, name if weights else "")
+    _fit_head(net, data, name if weights and download else "")
     normalized = Normalized(net, *(list(values) * (3 // len(values)) for values in normalization))
     normalized.usual_size = usual
     return normalized
@@ -165,7 +167,7 @@ def timm(data: ImageData, name: str, pretrained: bool = False, download: bool = 
         net = timm.create_model(name, pretrained=pretrained and download, **options)
     if not pretrained:
         return Normalized(net, *data.normalization)
-    if (had := net.pretrained_cfg["num_classes"]) != net.num_classes:
+    if download and (had := net.pretrained_cfg["num_classes"]) != net.num_classes:
         _say_new_head(name, str(net.pretrained_cfg["classifier"]), had, net.num_classes)
     config = timm.data.resolve_model_data_config(net)
     return Normalized(net, config["mean"], config["std"])

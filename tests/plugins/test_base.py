@@ -167,6 +167,15 @@ def test_weights_in_parts_are_refused_by_name(tmp_path):
     assert said.startswith("1.weight is a DTensor: its weights are spread over processes")
 
 
+def test_one_thing_is_a_list_of_one(net, digits):
+    from plugins.nmf import NMFPlugin
+    from plugins.similarity import SimilarityPlugin
+
+    assert NMFPlugin(name="nmf", classes=7, layer=1).layer == "1" and NMFPlugin(name="nmf", classes=7).classes == ["7"]
+    assert SimilarityPlugin(name="similarity", layers="block1").layers == ["block1"]
+    assert SimilarityPlugin(name="similarity", layers=[0, 2]).layers == ["0", "2"]
+
+
 def test_out_of_memory_halves_the_batch(net, digits):
     plugin = Hungry(name="hungry")
     assert len(plugin.look(net, digits.probe).highest) == 10 and plugin.batch_size == 16

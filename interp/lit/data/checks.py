@@ -45,6 +45,8 @@ def check_labels(images: LabelledImages, what: str, names: list[str], labelled: 
             f"the labels of the {len(images)} {what} images are {_form(labels)}: wanted is one whole number an image, "
             "the index of its class; several labels an image are not supported"
         )
+    if labelled and (labels == -1).all():
+        raise UserError(f"the {what} images have no labels: they can be studied by analyze.py, but not trained on")
     wrong = (labels < (0 if labelled else -1)) | (labels >= len(names))
     if wrong.any():
         at = int(wrong.nonzero()[0, 0])

@@ -72,7 +72,7 @@ def image_folder(root: str, size: int = 64) -> Splits:
     Hidden files and folders are left out, files of other formats are counted in a warning. Raises UserError that names
     the folder for a missing part, a class without images or classes that differ, and the files that are no images.
     """
-    base, unread = Path(root).expanduser(), Counter[str]()
+    base, unread = Path(str(root)).expanduser(), Counter[str]()
     train, val = _part(base / "train", size, unread), _part(base / "val", size, unread)
     test = _part(base / "test", size, unread) if (base / "test").is_dir() else (None, train[1])
     for name, (_, classes) in {"val": val, "test": test}.items():
@@ -91,12 +91,13 @@ def images(root: str, size: int = 224, class_names: Sequence[str] = ()) -> Split
     """
     from torchvision.models import EfficientNet_B0_Weights
 
-    base, unread = Path(root).expanduser(), Counter[str]()
+    base, unread = Path(str(root)).expanduser(), Counter[str]()
     files = _images_in(base, unread)
     if not files:
         raise UserError(f"no images in data.root={base}: {', '.join(ENDINGS)} are read{_also(unread)}")
     _check(files)
     _tell(base, unread)
+    class_names = [class_names] if isinstance(class_names, str) else class_names
     part = ImageFiles(files, [-1] * len(files), size)
     return Splits(part, part, None, tuple(class_names or EfficientNet_B0_Weights.DEFAULT.meta["categories"]))
 

@@ -95,6 +95,11 @@ class ImageData(LightningDataModule):
         self.batch_size, self.num_workers = batch_size, num_workers
         self.augment, self.given_mean, self.given_std = list(augment), mean, std
         self.probe_images, self.probe_seed = probe_images, probe_seed
+        if not callable(source):
+            raise UserError(
+                f"data.source gives {type(source).__name__}: wanted is a function that returns Splits; is it given "
+                "with _partial_: true?"
+            )
         for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0),
                                    ("probe_images", probe_images, 1)):  # fmt: skip
             if value < least:

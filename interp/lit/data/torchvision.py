@@ -16,6 +16,8 @@ def torchvision(dataset: Any, root: str, validation: float = 0.1, split_seed: in
     Files that are not in `root` are downloaded if they may be (`download`). Raises UserError where they are not there
     then, or cannot be read: it names the files and the folder.
     """
+    if not 0 < validation < 1:
+        raise UserError(f"data.validation={validation}: must be a share of the training images, between 0 and 1")
     train, test = (_open(dataset, root, download, train=train) for train in (True, False))
     kept, held_out = stratified(train.targets, validation, split_seed)
     names = getattr(dataset, "classes", None) or _open_raw(dataset, root, train=False, download=False).classes
