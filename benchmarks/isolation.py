@@ -69,7 +69,7 @@ def trained(cfg: DictConfig, data: ImageData, batches: dict[str, int]) -> tuple[
     """The network after a short training, and the CPU seconds of one of its epochs."""
     module = build.classifier(cfg, build.network(cfg, data), data)
     clock = Clock()
-    build.trainer(cfg, [clock], []).fit(module, datamodule=data)
+    build.trainer(cfg, [clock]).fit(module, datamodule=data)
     return module.net, clock.epoch(batches)
 
 

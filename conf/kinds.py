@@ -8,7 +8,6 @@ import inspect
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from numbers import Number
-from pydoc import ErrorDuringImport, locate
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -97,6 +96,8 @@ def _signature(key: str, target: Any) -> tuple[dict[str, Any], bool]:
 
 def load_target(key: str, name: str) -> Any:
     """The class or function with this full name; raises UserError, for the setting `key`, where there is none."""
+    from pydoc import ErrorDuringImport, locate
+
     try:
         thing = locate(name)
     except ErrorDuringImport as error:

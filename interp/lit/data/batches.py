@@ -1,12 +1,29 @@
-"""How training images come together in batches."""
+"""How training images are changed, and come together in batches."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
-from torch.utils.data import default_collate
+from torch.utils.data import Dataset, default_collate
 
 from interp.errors import UserError
-from interp.probe import same_size
+from interp.probe import LabelledImages, same_size
+
+
+class Augmented(Dataset):
+    """A data set whose images pass through random transforms (torchvision v2)."""
+
+    def __init__(self, dataset: LabelledImages, transforms: Sequence[Callable]) -> None:
+        self.dataset, self.transforms, self.targets = dataset, transforms, dataset.targets
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image, target = self.dataset[index]
+        for transform in self.transforms:
+            image = transform(image)
+        return image.clamp(0, 1), target
 
 
 def collate(items: list[tuple[Tensor, int]]) -> Any:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from interp.errors import UserError
 from interp.files import readable
-from interp.lit.data.batches import collate, last_is_single
+from interp.lit.data.batches import Augmented, collate, last_is_single
 from interp.lit.data.checks import check_splits
 from interp.probe import LabelledImages, Probe, check_sizes, choose_probe
 from interp.signals import obey_parent
@@ -50,22 +50,6 @@ class TensorImages(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return self.images[index].float().div_(255), int(self.targets[index])
-
-
-class Augmented(Dataset):
-    """A data set whose images pass through random transforms (torchvision v2)."""
-
-    def __init__(self, dataset: LabelledImages, transforms: Sequence[Callable]) -> None:
-        self.dataset, self.transforms, self.targets = dataset, transforms, dataset.targets
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image, target = self.dataset[index]
-        for transform in self.transforms:
-            image = transform(image)
-        return image.clamp(0, 1), target
 
 
 class ImageData(LightningDataModule):
