@@ -25,8 +25,6 @@ def check_splits(splits: Any, labelled: bool) -> None:
         raise UserError(
             f"the data has {_count(len(names), 'class', 'classes')} ({', '.join(names)}): at least 2 are needed"
         )
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UserError(f"two classes are called {twice[0]!r}: give each a name of its own")
     for key, what in SETS.items():
         if (images := getattr(splits, key)) is not None:
             check_labels(images, what, names, labelled)
