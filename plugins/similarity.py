@@ -1,5 +1,6 @@
 """How alike layers see the same images, epoch by epoch and from network to network."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -69,7 +70,7 @@ class SimilarityResult(Result):
         moved = {name: float(1 - value) for name, value in zip(self.layers, self.kinship, strict=False) if value >= 0}
         drift = {"drift": sum(moved.values()) / len(moved)} if moved else {}
         return {
-            "neighbours": sum(neighbours) / len(neighbours) if neighbours else 1.0,
+            "neighbours": math.nan if self.left_out else sum(neighbours) / len(neighbours) if neighbours else 1.0,
             "constant_layers": float(len(self.constant)),
             **drift,
             **{f"drift/{name}": value for name, value in moved.items()},

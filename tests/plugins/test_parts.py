@@ -199,7 +199,7 @@ class Torn(Result):
 
 def test_what_cannot_be_shown_costs_no_other_picture_widget_or_table(tmp_path):
     with pytest.raises(RuntimeError) as caught:
-        show(Torn(), tmp_path, "study", [], epoch=0, step=0)
+        show(Torn(), tmp_path, "study", [], set(), epoch=0, step=0)
     for what in ("picture bad: ", "picture ../out: '../out' is no name", "captions: KeyError: 'lost'",
                  "tables: ZeroDivisionError: no rows", "widget bad: TypeError"):  # fmt: skip
         assert what in str(caught.value)
