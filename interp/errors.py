@@ -19,6 +19,10 @@ class UserError(ValueError):
         super().__init__(last.strip() if message.startswith("Caught UserError in ") else message)
 
 
+class NotBuilt(UserError):
+    """The code that a node of the configuration names raised, where it was to build data, a network or another part."""
+
+
 def unknown(kind: str, name: str, options: Iterable[str], owner: str = "", hint: str = "") -> UserError:
     """The error for a `name` that is none of the `options`; `owner` says whose options they are.
 

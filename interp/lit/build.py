@@ -1,7 +1,7 @@
 """Objects from the composed configuration, by `_target_` alone."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelP
 from omegaconf import DictConfig
 from torch import nn
 
-from interp.errors import UserError, unknown
+from interp.errors import NotBuilt, UserError, unknown
 from interp.lit.checkpoint import RandomState, WholeCheckpointIO
 from interp.lit.classifier import Classifier
 from interp.lit.data import ImageData
@@ -43,7 +43,7 @@ def telling(node: DictConfig, key: str) -> Iterator[None]:
         if isinstance(cause, UserError):
             raise cause from None
         reason = str(cause) if type(cause).__name__ in str(cause) else f"{type(cause).__name__}: {cause}"
-        raise UserError(f"{key} ({node.get('_target_')}): {reason}") from error
+        raise NotBuilt(f"{key} ({node.get('_target_')}): {reason}") from error
 
 
 def build(node: DictConfig, key: str, **given: Any) -> Any:
@@ -127,8 +127,8 @@ def check_accelerator(key: str, name: Any) -> None:
         raise UserError(f"{key}={name}: this machine has {', '.join(here)}; auto takes what there is")
 
 
-def trainer(cfg: DictConfig, studies: list[Callback]) -> Trainer:
-    """Lightning's trainer, without loggers. Plugins come before the callbacks that read their scalars.
+def trainer(cfg: DictConfig, studies: list[Callback], sinks: Sequence[Logger] = ()) -> Trainer:
+    """Lightning's trainer. Plugins come before the callbacks that read their scalars.
 
     Raises UserError for a strategy that spreads the weights over processes.
     """
@@ -149,7 +149,7 @@ def trainer(cfg: DictConfig, studies: list[Callback]) -> Trainer:
         raise UserError(f"trainer.accumulate_grad_batches={batches}: must be at least 1")
     keeps = {} if any(isinstance(c, Checkpoint) for c in callbacks) else {"enable_checkpointing": False}
     with telling(cfg.trainer, "trainer"):
-        return make(callbacks=callbacks, logger=False, plugins=[WholeCheckpointIO()], **keeps)
+        return make(callbacks=callbacks, logger=list(sinks) or False, plugins=[WholeCheckpointIO()], **keeps)
 
 
 def _refuse_sharded(strategy: Any) -> None:

@@ -13,7 +13,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from interp.errors import UserError
+from interp.errors import NotBuilt, UserError
 from interp.files import regular
 from interp.lit.harmless import Examples, examples, is_library, own_of, resolved, source, takes, target
 from interp.memory import limited
@@ -168,10 +168,11 @@ def built_from(run: Path | None, trust: str | Collection[str]) -> Iterator[None]
                 f"data and model in {run}/.hydra/config.yaml take more than half of the free memory: give their sizes "
                 "yourself, or trust=all if the run is your own"
             ) from error
-        if isinstance(error, UserError) or names(trust):
+        if names(trust) or (isinstance(error, UserError) and not isinstance(error, NotBuilt)):
             raise
+        what = str(error) if isinstance(error, NotBuilt) else whole
         raise UserError(
-            f"data and model in {run}/.hydra/config.yaml cannot be built ({whole}): give data=... or model=... yourself"
+            f"data and model in {run}/.hydra/config.yaml cannot be built ({what}): give data=... or model=... yourself"
         ) from error
 
 

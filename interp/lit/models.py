@@ -153,16 +153,18 @@ def _say_new_head(model: str, layer: str, had: int, classes: int) -> None:
 def timm(data: ImageData, name: str, pretrained: bool = False, download: bool = True, **options: Any) -> Normalized:
     """Any model of timm by name, its input and head fitted to the data. Needs the extra `pretrained`.
 
-    `options` are those of the model itself, such as patch_size of a vision transformer. Without `download` a
-    pretrained one is the same network with random weights, for a checkpoint's. Raises UserError for an unknown model,
-    and where its weights cannot be downloaded.
+    `options` are those of the model itself, such as patch_size of a vision transformer. For a `pretrained` one images
+    of one channel are repeated, and those of 1 or 3 are normalised as its weights want it. Without `download` it is the
+    same network with random weights, for a checkpoint's. Raises UserError for an unknown model, and where its weights
+    cannot be downloaded.
     """
     timm = _pretrained_extra("timm", "model=timm")
     if not timm.is_model(name):
         raise unknown("timm model", name, timm.list_models())
     if timm.get_pretrained_cfg(name).fixed_input_size:
         options = {"img_size": data.size, **options}
-    options |= {"num_classes": len(data.class_names), "in_chans": data.channels}
+    channels = 3 if pretrained and data.channels == 1 else data.channels
+    options |= {"num_classes": len(data.class_names), "in_chans": channels}
     with _downloading(f"model.pretrained=true of {name}", "Hugging Face's cache (HF_HOME)"):
         net = timm.create_model(name, pretrained=pretrained and download, **options)
     if not pretrained:
@@ -170,7 +172,8 @@ def timm(data: ImageData, name: str, pretrained: bool = False, download: bool = 
     if download and (had := net.pretrained_cfg["num_classes"]) != net.num_classes:
         _say_new_head(name, str(net.pretrained_cfg["classifier"]), had, net.num_classes)
     config = timm.data.resolve_model_data_config(net)
-    return Normalized(net, config["mean"], config["std"])
+    own = (config["mean"], config["std"])
+    return Normalized(net, *(own if channels == len(own[0]) else data.normalization))
 
 
 def efficientnet_lite0(data: ImageData) -> Normalized:

@@ -203,15 +203,21 @@ def test_a_stranger_s_data_are_not_downloaded_unasked(tmp_path, composed, offlin
 @pytest.mark.parametrize(("changes", "said"), [
     ({"data__size": 4000}, "take more than half of the free memory: give their sizes yourself, or trust=all"),
     ({"model": {**SMALL, "widths": [2**17, 2**17]}}, "take more than half of the free memory"),
-    ({"data__size": None}, "cannot be built \\(TypeError: .*: give data=... or model=... yourself"),
+    ({"data__size": None}, "cannot be built \\(data .*: TypeError: .*: give data=... or model=... yourself"),
     ({"data__mean": True, "data__std": True}, "cannot be built"), ({"model__widths": 5}, "cannot be built"),
-    ({"model": {"_target_": f"{NN}Flatten"}}, "cannot be built"), ({"model__dropout": 5}, "cannot be built"),
+    ({"model__dropout": 5}, "cannot be built"),
 ])  # fmt: skip
 def test_sizes_and_types_that_cannot_be_are_one_line_and_fill_no_memory(tmp_path, composed, monkeypatch, changes, said):  # noqa: F811
     monkeypatch.setattr("interp.memory.free", lambda: 2**31)
     weights(tmp_path, nn.Identity(), "ab")
     with pytest.raises(UserError, match=rf"^data and model in .*/.hydra/config.yaml {said}"):
         network(tmp_path, composed, **changes)
+
+
+def test_a_network_that_gives_no_logits_is_one_line(tmp_path, composed):  # noqa: F811
+    weights(tmp_path, nn.Identity(), "ab")
+    with pytest.raises(UserError, match=r"^model \(torch.nn.Flatten\) gives float \(2, 1024\); wanted are logits"):
+        network(tmp_path, composed, model={"_target_": f"{NN}Flatten"})
 
 
 @pytest.mark.slow

@@ -140,3 +140,11 @@ def test_timm_models_fit_the_data():
     assert small.eval()(torch.rand(2, 1, 32, 32)).shape == (2, 7) and len(small.body.blocks) == 2
     with pytest.raises(UserError, match="no timm model 'resnet18t'"):
         timm(images(3, 32), "resnet18t")
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_pretrained_timm_models_take_images_of_any_channels(channels):
+    pytest.importorskip("timm", reason="the extra `pretrained` is not installed")
+    net = timm(images(channels, 32), "test_resnet.r160_in1k", pretrained=True, download=False).eval()
+    assert net(torch.rand(2, channels, 32, 32)).shape == (2, 7)
+    assert channels not in (1, 3) or net.mean.flatten().tolist() == pytest.approx([0.5] * 3)
