@@ -343,7 +343,7 @@ class Plugin(Callback):
         self._last = result
         result.save(folder, plugin=self.name, epoch=epoch, step=step)
         self._pending = _drawing.submit(
-            partial(show, result, folder, self.name, loggers, self._drawn, epoch=epoch, step=step)
+            partial(show, result, folder, self.name, loggers, epoch=epoch, step=step, files=self._drawn)
         )
 
     def finish_drawing(self) -> None:

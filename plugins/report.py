@@ -67,7 +67,7 @@ def _draw(run: Path, folders: Iterable[Path], trust: Collection[str] = ()) -> in
         try:
             if not all(inside(folder / f"result.{kind}", run) for kind in ("json", "safetensors")):
                 raise UserError(LINK)
-            show(read_result(folder, trust), folder, folder.parent.name, [], set(), epoch=0, step=0)
+            show(read_result(folder, trust), folder, folder.parent.name, loggers=[], epoch=0, step=0)
             drawn += 1
         except Exception as error:  # of one result, which may be anybody's code: the others are drawn
             log.warning("%s/%s is not drawn: %s: %s", folder.parent.name, folder.name, type(error).__name__, error)

@@ -19,7 +19,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def show(result: Result, folder: Path, name: str, loggers: list, files: set[str], *, epoch: int, step: int) -> None:
+def show(
+    result: Result, folder: Path, name: str, loggers: list, *, epoch: int, step: int, files: set[str] | None = None
+) -> None:
     """Draw `result`, write `<picture>.png` and `<widget>.html` into `folder`, log each picture as `<name>/<picture>`.
 
     `files` gets the names of what is written.
@@ -31,6 +33,7 @@ def show(result: Result, folder: Path, name: str, loggers: list, files: set[str]
     """
     to_wandb = partial(_to_wandb, [logger for logger in loggers if isinstance(logger, WandbLogger)], name, epoch, step)
     failed: dict[str, Exception] = {}
+    files = set() if files is None else files
     files |= _show_pictures(result, folder, name, loggers, step, to_wandb, failed)
     for key, html in (_made(failed, "widgets", result.widgets) or {}).items():
         _made(failed, f"widget {key}", partial(_show_widget, key, html, folder, to_wandb))

@@ -106,10 +106,11 @@ def test_batches_give_what_all_images_at_once_do():
     assert coarse(net(images)).shape == (9, 3, 8, 8)
 
 
-def test_activations_that_are_not_finite_are_refused():
+def test_layers_that_are_not_finite_are_left_out_and_all_of_them_are_refused():
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 3, 3)).eval()
     images = torch.rand(9, 1, 24, 24)
     layers = [Layer.named(net, images, name) for name in ("0", "1")]
     torch.nn.init.constant_(net[1].bias, float("nan"))
-    with pytest.raises(ValueError, match="the activations of 1 hold 1728 NaN"):
-        similarity(net, [images], layers)
+    assert similarity(net, [images], layers).broken == ("1",)
+    with pytest.raises(ValueError, match="the activations of 1 are NaN or infinite"):
+        similarity(net, [images], layers[1:])

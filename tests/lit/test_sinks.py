@@ -104,14 +104,14 @@ class Explorable(Result):
 loggers = [TensorBoard(sys.argv[1], name="tensorboard", version=""), wandb(sys.argv[1], project="x")]
 loggers[1].log_hyperparams({"seed": 1, "account": {"password": "hush", "user": "me"}})
 loggers[1].log_metrics({"value": 3.0}, step=1)
-show(Explorable(), Path(sys.argv[1]) / "results", "nmf", loggers, set(), epoch=2, step=7)
+show(Explorable(), Path(sys.argv[1]) / "results", "nmf", loggers, epoch=2, step=7)
 torch.manual_seed(0)
 data = ImageData(shapes, train=1, val=40, test=1, size=32)
 DissectionResult.pictures = Result.pictures  # charts take their time, and here it is the tables that count
 for made in (DissectionPlugin(name="dissection", layers=["block1", "block2"], shuffles=0, shown=1),
              ClassAttributionPlugin(name="class_attribution"), ConfusionPlugin(name="confusion")):
     result = made.look(small_cnn(data, widths=(8, 16)).eval(), data.probe)
-    show(result, Path(sys.argv[1]) / "results", made.name, loggers, set(), epoch=3, step=9)
+    show(result, Path(sys.argv[1]) / "results", made.name, loggers, epoch=3, step=9)
 close_wandb()
 """
 
