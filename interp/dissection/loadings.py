@@ -89,9 +89,10 @@ def concept_rows(net: nn.Module, data: ConceptData, layer: str, batch_size: int 
 
 def concept_positions(labels: Labels, concepts: int, height: int, width: int) -> Tensor:
     """Which of the `concepts` L lie at the centre of each position: (height * width, L) bool, the nearest label."""
-    down, across = labels.maps.shape[1:]
+    maps = labels.maps.cpu()  # those of a probe without a data set lie where it does
+    down, across = maps.shape[1:]
     rows = ((torch.arange(height) + 0.5) * down / height).long()
     columns = ((torch.arange(width) + 0.5) * across / width).long()
-    at = labels.maps[:, rows][:, :, columns].flatten(1).long().clamp_min(-1) + 1  # (P, positions)
+    at = maps[:, rows][:, :, columns].flatten(1).long().clamp_min(-1) + 1  # (P, positions)
     present = torch.zeros(height * width, concepts + 1, dtype=torch.bool)
     return present.scatter_(1, at.T, True)[:, 1:]
