@@ -1,6 +1,7 @@
 """What strangers may hand over: class names that are code or paths."""
 
 import torch
+from lightning import Callback, LightningModule, Trainer
 
 from interp.lit.data import Splits, TensorImages
 
@@ -8,9 +9,11 @@ SCRIPT, PATH = "<script>alert(1)</script>", "../../x"
 NAMES = (SCRIPT, PATH, "a\"' onerror=alert(1) {{ 7 * 7 }} ${oc.env:HOME} %s\n\x1b[31m")
 
 
-def broken(**options: object) -> Splits:
-    """A source that fails and tells the world all that it was given."""
-    raise ConnectionError(f"no data for {options}\x1b[2J")
+class Broken(Callback):
+    """Fails in training and tells the world all that the data were given."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        raise ConnectionError(f"no data for {trainer.datamodule.options}\x1b[2J")
 
 
 def named(**_: object) -> Splits:

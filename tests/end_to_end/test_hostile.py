@@ -100,7 +100,8 @@ def in_this_process(monkeypatch):
 def test_a_command_that_fails_neither_prints_nor_writes_a_secret(in_this_process, tmp_path, monkeypatch, capsys, more):
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    given = [*PLANTED, "data.source={_target_: tests.hostile.broken, _partial_: true}", f"output={tmp_path}/run", *more]
+    source, broken = "{_target_: tests.hostile.named, _partial_: true}", "{_target_: tests.hostile.Broken}"
+    given = [*PLANTED, f"data.source={source}", f"+callbacks.broken={broken}", f"output={tmp_path}/run", *more]
     monkeypatch.setattr(sys, "argv", ["train.py", *given])
     with pytest.raises(SystemExit) as ended:
         launch(entry.train)
