@@ -7,6 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from conf.check import check, launch, told_clearly
 from interp.errors import UserError
+from interp.looks import look_folder
 
 log = logging.getLogger("analyze")
 
@@ -241,7 +242,7 @@ def keep_of(network: Network, plugin, result, results, loggers: list, key: str):
 
 def keep(plugin, result, results, loggers: list, epoch: int, step: int) -> None:
     """Write, log and print one result of `plugin` under its name."""
-    plugin.keep(result, results / plugin.name / f"epoch={epoch:04d}", loggers, epoch=epoch, step=step)
+    plugin.keep(result, look_folder(results / plugin.name, epoch), loggers, epoch=epoch, step=step)
     scalars = {f"{plugin.name}/{key}": value for key, value in plugin.finite(result.scalars(), epoch).items()}
     plugin.note(results / plugin.name, epoch)
     log.info("epoch %d: %s", epoch, ", ".join(f"{key} {value:.4g}" for key, value in scalars.items()))

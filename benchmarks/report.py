@@ -19,6 +19,7 @@ from PIL import Image
 
 from interp.lit.report import Report
 from interp.lit.report_page import write
+from interp.looks import look_folder
 
 SIZES = ((900, 1100), (640, 480), (360, 360), (1200, 300), (480, 480))  # of grids of images, matrices, charts
 # Epochs, figures, and the pixels of a picture's cells: 5 make pictures as large as those of the digits.
@@ -46,7 +47,7 @@ def make_run(folder: Path, epochs: int, figures: int, cell: int) -> float:
     for epoch in range(epochs + 1):
         scalars = {f"scalar_{number}": 1 / (epoch + number + 1) for number in range(10)}
         for plugin in range(-(-figures // 5)):
-            own = folder / "results" / f"study_{plugin}" / f"epoch={epoch:04d}"
+            own = look_folder(folder / "results" / f"study_{plugin}", epoch)
             own.mkdir(parents=True)
             for path in drawn[5 * plugin : 5 * plugin + 5]:
                 total += shutil.copyfile(path, own / path.name).stat().st_size

@@ -1,4 +1,4 @@
-"""The looks of a study on disk, results/<plugin>/epoch=NNNN, and which of many are kept."""
+"""The looks of a study on disk, results/<plugin>/epoch=NNNN: their order, and which of many are kept."""
 
 import json
 import re
@@ -12,6 +12,20 @@ from interp.files import MOST, regular
 
 RESULT = frozenset({"result.json", "result.safetensors"})
 GONE = "removed"  # what the name of a folder ends with while it is being removed
+
+
+def look_folder(study: Path, epoch: int) -> Path:
+    """Where the look of a study at an epoch is kept: `results/<plugin>/epoch=0003`."""
+    return study / f"epoch={epoch:04d}"
+
+
+def looks(study: Path) -> list[tuple[int, Path]]:
+    """Epoch and folder of every look in `results/<plugin>`, in the order of the epochs.
+
+    What is named otherwise, such as `epoch=0003_keep`, is somebody's own and is left out.
+    """
+    numbers = {path: re.fullmatch("epoch=([0-9]{1,9})", path.name) for path in study.glob("epoch=*")}
+    return sorted((int(number[1]), path) for path, number in numbers.items() if number and path.is_dir())
 
 
 def evenly(epochs: Sequence[int], most: int) -> list[int]:
@@ -50,23 +64,21 @@ def thin(
     """
     for leftover in folder.glob(f".epoch=*.{GONE}"):  # of a process that was killed here
         shutil.rmtree(leftover)
-    numbered = {path: _epoch(path, plugin) for path in folder.glob("epoch=*")}
-    looks = {epoch: path for path, epoch in numbered.items() if epoch is not None and epoch <= last}
-    kept = {*evenly(sorted(looks), most), *(sorted(looks)[-2:] if training else ())}
-    for epoch in looks.keys() - kept:
-        if _holds_nothing_else(looks[epoch], drawn):
-            gone = folder / f".{looks[epoch].name}.{GONE}"
-            looks[epoch].rename(gone)  # at once: half a look would be read as a damaged one
+    ours = {epoch: path for epoch, path in looks(folder) if epoch <= last and _is_of(plugin, epoch, path)}
+    kept = {*evenly(sorted(ours), most), *(sorted(ours)[-2:] if training else ())}
+    for epoch in ours.keys() - kept:
+        if _holds_nothing_else(ours[epoch], drawn):
+            gone = folder / f".{ours[epoch].name}.{GONE}"
+            ours[epoch].rename(gone)  # at once: half a look would be read as a damaged one
             shutil.rmtree(gone)
 
 
-def _epoch(path: Path, plugin: str) -> int | None:
-    """Which epoch of `plugin` the folder holds; None where it is anything else, such as what a person has renamed."""
-    number = re.fullmatch(r"epoch=(\d{4,})", path.name)
-    if number is None or path.is_symlink() or not path.is_dir():
-        return None
+def _is_of(plugin: str, epoch: int, path: Path) -> bool:
+    """Whether `path` is the look of `plugin` at `epoch`, and not what a person has renamed."""
+    if path.is_symlink() or path != look_folder(path.parent, epoch):
+        return False
     about = _about(path)
-    return int(number[1]) if (about.get("plugin"), about.get("epoch")) == (plugin, int(number[1])) else None
+    return (about.get("plugin"), about.get("epoch")) == (plugin, epoch)
 
 
 def _about(look: Path) -> dict[str, Any]:

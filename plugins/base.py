@@ -25,7 +25,7 @@ from interp.errors import UserError, unknown
 from interp.layers import find_layer
 from interp.lit import failures
 from interp.lit.checkpoint import RunCheckpoint
-from interp.looks import thin
+from interp.looks import look_folder, looks, thin
 from interp.probe import Probe
 from interp.quiet import Disturbed, quiet
 from interp.result import Result
@@ -246,7 +246,7 @@ class Plugin(Callback):
             if not self._scalars:
                 self._check_monitors(trainer, result)
             result = self.continued(result, history, epoch)
-            self.keep(result, history / f"epoch={epoch:04d}", trainer.loggers, epoch=epoch, step=step)
+            self.keep(result, look_folder(history, epoch), trainer.loggers, epoch=epoch, step=step)
             scalars = self.finite(result.scalars(), epoch)
             self.note(history, epoch)
             self._last_epoch = epoch
@@ -328,9 +328,7 @@ class Plugin(Callback):
 
     def continued(self, result: Result, history: Path, epoch: int) -> Result:
         """`result` following the last one before `epoch` that is kept in the folder `history`, if there is one."""
-        numbers = {path: path.name.removeprefix("epoch=") for path in sorted(history.glob("epoch=*"))}
-        earlier = [path for path, number in numbers.items() if number.isdecimal() and int(number) < epoch]
-        for folder in reversed(earlier):
+        for folder in (path for number, path in reversed(looks(history)) if number < epoch):
             try:
                 return result.following(type(result).load(folder))
             except Exception as error:  # of files that may be torn or anybody's

@@ -15,6 +15,7 @@ from interp.lit.foreign import plain, read_yaml, result_class
 from interp.lit.report_page import write
 from interp.lit.run_files import DAMAGED, LINK
 from interp.lit.secrets import hide_in_logs
+from interp.looks import looks
 from interp.result import Result
 from interp.terminal import visible
 from plugins.sinks import show
@@ -26,13 +27,12 @@ def read_result(folder: Path, trust: Collection[str] = ()) -> Result:
     """The result kept in results/<plugin>/epoch=NNNN, of the class that its result.json names, which is imported.
 
     Raises UserError where no class is named, or one that is neither ours nor in a module of `trust`, OSError,
-    ValueError and KeyError where files are missing or damaged.
+    ValueError, KeyError and IndexError where files are missing or damaged.
     """
     about = json.loads(regular(folder / "result.json", MOST).read_text(encoding="utf-8"))
     if names := about.get("networks"):
-        beside = {path.parent.name: path for path in sorted(folder.parents[1].glob("*/epoch=*"))}  # of each the last
-        own = {name: beside[f"{folder.parent.name}.{name}"] for name in names}
-        return SideBySide({name: read_result(path, trust) for name, path in own.items()})
+        last = {name: looks(folder.parents[1] / f"{folder.parent.name}.{name}")[-1][1] for name in names}
+        return SideBySide({name: read_result(path, trust) for name, path in last.items()})
     if "class" not in about:
         raise UserError(f"{folder}/result.json names no class: it was written by an earlier version; run analyze.py")
     return result_class(about["class"], trust).load(folder)
@@ -40,25 +40,30 @@ def read_result(folder: Path, trust: Collection[str] = ()) -> Result:
 
 def undrawn(run: Path) -> Iterator[Path]:
     """The folders under results/ whose result is whole but without pictures, or without some that have a caption."""
-    for path in sorted(run.glob("results/*/epoch=*/result.json")):
-        drawn = {beside.stem for beside in path.parent.glob("[!.]*") if beside.suffix in (".png", ".html")}
+    for folder in (path for study in studies(run) for path in study):
+        drawn = {beside.stem for beside in folder.glob("[!.]*") if beside.suffix in (".png", ".html")}
         try:
-            captions = set(json.loads(regular(path, MOST).read_text(encoding="utf-8"))["captions"])
+            captions = set(json.loads(regular(folder / "result.json", MOST).read_text(encoding="utf-8"))["captions"])
         except DAMAGED:
             continue  # the page says so
         if not drawn or captions - drawn:
-            yield path.parent
+            yield folder
 
 
 def draw(run: Path, again: bool = False, trust: Collection[str] = ()) -> int:
     """Draw what is missing, or `again` everything; how many results were drawn. What cannot be is reported."""
-    return _draw(run, sorted(run.glob("results/*/epoch=*")) if again else undrawn(run), trust)
+    return _draw(run, (path for study in studies(run) for path in study) if again else undrawn(run), trust)
 
 
 def draw_last(run: Path) -> int:
     """Draw the last look of every study: a kill can have come before its pictures were done, or amid them."""
-    looks = (sorted(study.glob("epoch=*")) for study in sorted(run.glob("results/*")))
-    return _draw(run, (folders[-1] for folders in looks if folders))
+    return _draw(run, (study[-1] for study in studies(run) if study))
+
+
+def studies(run: Path) -> Iterator[list[Path]]:
+    """The looks of each study, in the order of the epochs."""
+    for study in sorted(run.glob("results/*")):
+        yield [folder for _, folder in looks(study)]
 
 
 def _draw(run: Path, folders: Iterable[Path], trust: Collection[str] = ()) -> int:

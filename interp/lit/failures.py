@@ -1,12 +1,12 @@
 """Looks of studies that failed, kept in results/failures.json of a run: by study the reasons by epoch."""
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from interp.files import replacing
 from interp.lit.run_files import json_object
+from interp.looks import looks
 
 FILE = "failures.json"
 
@@ -28,16 +28,15 @@ def read(run: Path, notes: list[str]) -> dict[str, dict[int, str]]:
     """Of each study of a run why its looks failed, '' for those that did not, by epoch."""
     failed = json_object(run / "results" / FILE, notes, run)
     found: dict[str, dict[int, str]] = {study: {} for study in failed}
-    for path in run.glob("results/*/epoch=*"):
-        if match := re.fullmatch(r"epoch=(\d{1,9})", path.name):
-            found.setdefault(path.parent.name, {})[int(match[1])] = ""
+    for epoch, path in (look for study in run.glob("results/*") for look in looks(study)):
+        found.setdefault(path.parent.name, {})[epoch] = ""
     return {study: found[study] | _looks(failed.get(study)) for study in sorted(found)}
 
 
 def _looks(kept: object) -> dict[int, str]:
     """What the file has of one study: whoever has written it, reasons by epoch."""
-    looks = kept if isinstance(kept, dict) else {}
-    return {int(epoch): str(reason) for epoch, reason in looks.items() if str(epoch).isdecimal()}
+    known = kept if isinstance(kept, dict) else {}
+    return {int(epoch): str(reason) for epoch, reason in known.items() if str(epoch).isdecimal()}
 
 
 def told(studies: Mapping[str, Mapping[int, str]]) -> str:
@@ -47,7 +46,7 @@ def told(studies: Mapping[str, Mapping[int, str]]) -> str:
     'studies that failed: saliency (2 of 3 looks: RuntimeError: still no)'
     """
     said = []
-    for name, looks in studies.items():
-        if reasons := [looks[epoch] for epoch in sorted(looks) if looks[epoch]]:
-            said.append(f"{name} ({len(reasons)} of {len(looks)} looks: {reasons[-1]})")
+    for name, outcomes in studies.items():
+        if reasons := [outcomes[epoch] for epoch in sorted(outcomes) if outcomes[epoch]]:
+            said.append(f"{name} ({len(reasons)} of {len(outcomes)} looks: {reasons[-1]})")
     return f"studies that failed: {'; '.join(said)}" if said else ""

@@ -11,6 +11,7 @@ from interp.files import replacing
 from interp.lit import failures
 from interp.lit.run_files import Points, Shot, json_object, read_figures, read_metrics, text
 from interp.lit.secrets import hide
+from interp.looks import looks
 from interp.policy import digest, scripts
 
 HERE = Path(__file__).parent
@@ -44,7 +45,8 @@ def write(run_folder: Path, title: str = "", status: str = "", embed: Embed = "a
 
 def size(run_folder: Path) -> int:
     """Bytes of a run's pictures and widgets."""
-    drawn = Path(run_folder).glob("results/*/epoch=*/[!.]*")
+    kept = (look for study in Path(run_folder).glob("results/*") for _, look in looks(study))
+    drawn = (path for look in kept for path in look.glob("[!.]*"))
     return sum(path.stat().st_size for path in drawn if path.suffix in (".png", ".html") and path.is_file())
 
 

@@ -13,6 +13,7 @@ from interp.files import replacing
 from interp.lit.checkpoint import run_folder
 from interp.lit.report import metrics_line
 from interp.lit.run_files import rows
+from interp.looks import looks
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +39,8 @@ def carry_over(checkpoint: Path, content: dict[str, Any], target: Path) -> None:
     if source is None:
         return
     if source.resolve() == target.resolve():
-        for folder in (target / "results").glob("*/epoch=*"):
-            if _is_later(folder.name, epoch) and not folder.is_symlink():
+        for number, folder in (look for study in (target / "results").glob("*") for look in looks(study)):
+            if number > epoch and not folder.is_symlink():
                 shutil.rmtree(folder)
         _mend_rows(target / "results" / "metrics.jsonl", content)
         return
@@ -48,7 +49,8 @@ def carry_over(checkpoint: Path, content: dict[str, Any], target: Path) -> None:
         paths = {name: Path(folder) / name for name in names}
         odd = [name for name, path in paths.items() if path.is_symlink() or not (path.is_dir() or path.is_file())]
         # Not links, since the copy would hold what they lead to.
-        return odd + [name for name in names if _is_later(name, epoch) or name.endswith(".part")]
+        later = [path.name for number, path in looks(Path(folder)) if number > epoch]
+        return odd + later + [name for name in names if name.endswith(".part")]
 
     if (source / "results").is_dir():
         results = source / "results", target / "results"
@@ -63,11 +65,6 @@ def carry_over(checkpoint: Path, content: dict[str, Any], target: Path) -> None:
 def _copy_whole(source: str | Path, target: str | Path) -> None:
     with replacing(Path(target)) as path:
         shutil.copyfile(source, path)
-
-
-def _is_later(name: str, epoch: int) -> bool:
-    number = name.removeprefix("epoch=")
-    return number != name and (not number.isdecimal() or int(number) > epoch)
 
 
 def _mend_rows(metrics: Path, content: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ import base64
 import json
 import math
 import os
-import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from interp.files import MOST, inside, regular
+from interp.looks import looks
 
 DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, SyntaxError)
 LARGEST = 80_000_000  # pixels of a picture, below where Pillow warns
@@ -89,8 +89,8 @@ def json_object(path: Path, notes: list[str], run: Path) -> dict[str, Any]:
 def read_figures(run: Path, notes: list[str], metrics: dict[str, Points]) -> list[Figure]:
     """Pictures and widgets of results/<plugin>/epoch=NNNN/, by plugin and name; the scalars there go to `metrics`."""
     figures: dict[tuple[str, bool, str], Figure] = {}
-    folders = ((re.fullmatch(r"epoch=(\d{1,9})", path.name), path) for path in run.glob("results/*/epoch=*"))
-    for epoch, folder in sorted((int(match[1]), path) for match, path in folders if match):
+    folders = (look for study in run.glob("results/*") for look in looks(study))
+    for epoch, folder in sorted(folders):
         for shot in _shots(run, folder, epoch, notes, metrics):
             key = folder.parent.name, shot.path.suffix == ".html", shot.path.stem
             figures.setdefault(key, Figure(key[0], key[2], widget=key[1])).shots.append(shot)
