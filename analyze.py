@@ -1,6 +1,7 @@
 """Study finished runs or checkpoints: python analyze.py checkpoint=PATH +plugin=nmf"""
 
 import logging
+from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -21,13 +22,11 @@ def analyze(cfg: DictConfig) -> None:
         raise UserError("no plugin to run: add one, such as +plugin=nmf")
     from lightning import seed_everything
 
-    from interp.lit import artifacts, build
+    from interp.lit import build, claim
     from interp.lit.checkpoint import named_checkpoints
     from interp.lit.console import calm
-    from interp.lit.ending import note_signals
-    from interp.lit.secrets import hidden
+    from interp.lit.remains import refuse
     from interp.lit.torchrun import join
-    from interp.signals import signal_of
 
     calm()
     seed_everything(cfg.seed, verbose=False)
@@ -41,15 +40,32 @@ def analyze(cfg: DictConfig) -> None:
     networks = [Network(cfg, name, path, place) for name, path in paths.items()]
     if len(networks) > 1:
         same_probe(networks)
-    loggers = [] if rank else build.loggers(cfg)
+    refuse(Path(cfg.output), resumable=False)
+    with claim.held(Path(cfg.output), "analyze.py"):
+        study_all(cfg, networks, [path for path in paths.values() if path], first=rank == 0)
+
+
+def study_all(cfg: DictConfig, networks: list["Network"], checkpoints: list[Path], first: bool) -> None:
+    """Let all plugins look at the networks of these `checkpoints`; of several processes the `first` keeps and tells.
+
+    Raises UserError where some failed, SystemExit after a signal.
+    """
+    from interp.lit import artifacts, build, claim
+    from interp.lit.ending import note_signals
+    from interp.lit.secrets import hidden
+    from interp.signals import signal_of
+
+    if first:
+        claim.begin(Path(cfg.output))
+    loggers = build.loggers(cfg) if first else []
     for logger in loggers:
         logger.log_hyperparams(hidden(OmegaConf.to_container(cfg, resolve=True)))
     status, failed, ended = "failed", list[str](), None
     note_signals()
     try:
-        for path in filter(None, paths.values()):
+        for path in checkpoints:
             artifacts.use(loggers, path)
-        failed = study(cfg, networks, loggers, first=rank == 0)
+        failed = study(cfg, networks, loggers, first)
         status = "failed" if failed else "success"
     except KeyboardInterrupt as error:
         ended = signal_of(error)
@@ -65,7 +81,6 @@ def conclude(cfg: DictConfig, networks: list["Network"], loggers: list, status: 
     """Write what was found so far, whatever ended the analysis, and say in one line where it is."""
     import signal
     import sys
-    from pathlib import Path
 
     from interp.files import readable
     from interp.lit import artifacts, failures
@@ -202,7 +217,6 @@ def look(cfg: DictConfig, networks: list[Network], position: int, key: str, logg
     look at that network on all processes: they must not look at different ones.
     """
     from functools import partial
-    from pathlib import Path
 
     from interp.comparison import SideBySide
     from interp.quiet import Disturbed

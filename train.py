@@ -2,9 +2,10 @@
 
 import logging
 import signal
+from pathlib import Path
 
 import hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from conf.check import check, launch, objective_names, sweeping, told_clearly
 from interp.errors import UserError, unknown
@@ -19,10 +20,12 @@ def train(cfg: DictConfig) -> float | tuple[float, ...] | None:
     check(cfg, "train")
     import lightning
 
-    from interp.lit import build
+    from interp.lit import build, claim
     from interp.lit.console import calm
+    from interp.lit.start import in_place
 
     calm()
+    cfg = going_on(cfg)
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     images = build.data(cfg)
     module = build.classifier(cfg, build.network(cfg, images, weights_follow=cfg.checkpoint is not None), images)
@@ -32,11 +35,23 @@ def train(cfg: DictConfig) -> float | tuple[float, ...] | None:
     trainer = build.trainer(cfg, studies)
     module.check_end(trainer)
     check_scalars(cfg, trainer, [study.name for study in studies], images)
-    resume = resume_from(cfg, module)
-    trainer.loggers = build.loggers(cfg)
-    record(cfg, trainer)
-    metrics = fit_and_test(cfg, trainer, module, images, resume)
+    checkpoint = resume_from(cfg, module)
+    with claim.held(Path(cfg.output), "train.py", goes_on=in_place(cfg.checkpoint, Path(cfg.output))):
+        resume = checkpoint and carried_over(cfg, *checkpoint)
+        trainer.loggers = build.loggers(cfg)
+        record(cfg, trainer)
+        metrics = fit_and_test(cfg, trainer, module, images, resume)
     return objectives(cfg, metrics)
+
+
+def going_on(cfg: DictConfig) -> DictConfig:
+    """`cfg`; of what torchrun or SLURM has started again, with the run's own last checkpoint to resume from."""
+    from interp.lit.start import restarted
+
+    output = Path(cfg.output)
+    if restarted(output) and (output / "checkpoints" / "last.ckpt").is_file():
+        return OmegaConf.merge(cfg, {"checkpoint": str(output)})
+    return cfg
 
 
 def check_scalars(cfg: DictConfig, trainer, studies: list[str], images) -> None:
@@ -64,8 +79,6 @@ def objectives(cfg: DictConfig, metrics: dict) -> float | tuple[float, ...] | No
 
 def fit_and_test(cfg: DictConfig, trainer, module, images, resume: str | None) -> dict:
     """Train, test the best checkpoint, end the W&B run; the last value of every metric."""
-    from pathlib import Path
-
     from interp.lit import artifacts
     from interp.lit.checkpoint import restoring
     from interp.lit.ending import wait_for_first
@@ -108,23 +121,27 @@ def signal_behind(end: SystemExit) -> signal.Signals | None:
     return signal_of(end.__context__) if isinstance(end.__context__, KeyboardInterrupt) else None
 
 
-def resume_from(cfg: DictConfig, module) -> str | None:
-    """The checkpoint file to resume from, checked against the network; its run's results are carried over."""
+def resume_from(cfg: DictConfig, module) -> tuple[Path, dict] | None:
+    """The checkpoint to resume from and what it holds, checked against the network."""
     if cfg.checkpoint is None:
         return None
-    from pathlib import Path
-
-    from lightning.pytorch.utilities import rank_zero_only
-
     from interp.lit.checkpoint import find_checkpoint, read_checkpoint
-    from interp.lit.resume import carry_over
-    from plugins.report import draw_last
 
     path = find_checkpoint(cfg.checkpoint, ("last.ckpt", "best.ckpt"))
     checkpoint = read_checkpoint(path)
     if not {"epoch", "optimizer_states"} <= checkpoint.keys():
         raise UserError(f"{path} holds weights but no state of a training: it can be analysed, not resumed")
     module.on_load_checkpoint(checkpoint)
+    return path, checkpoint
+
+
+def carried_over(cfg: DictConfig, path: Path, checkpoint: dict) -> str:
+    """The path, after what its run has found has been carried over to this run's folder."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from interp.lit.resume import carry_over
+    from plugins.report import draw_last
+
     rank_zero_only(carry_over)(path, checkpoint, Path(cfg.output))
     rank_zero_only(draw_last)(Path(cfg.output))
     return str(path)
@@ -132,8 +149,6 @@ def resume_from(cfg: DictConfig, module) -> str | None:
 
 def record(cfg: DictConfig, trainer) -> None:
     """Give every logger the whole configuration, its secrets hidden."""
-    from omegaconf import OmegaConf
-
     from interp.lit.secrets import hidden
 
     for logger in trainer.loggers:
@@ -142,10 +157,8 @@ def record(cfg: DictConfig, trainer) -> None:
 
 def conclude(cfg: DictConfig, trainer, metrics: dict, runs: str | None, number: signal.Signals | None) -> None:
     """Say in one line, on the terminal and in the log, how it went and where everything is."""
-    from pathlib import Path
-
     from interp.files import readable
-    from interp.lit import failures
+    from interp.lit import claim, failures
     from plugins.base import Plugin
 
     if not trainer.is_global_zero:
@@ -155,6 +168,8 @@ def conclude(cfg: DictConfig, trainer, metrics: dict, runs: str | None, number: 
     if "test/accuracy" not in metrics and getattr(best := trainer.checkpoint_callback, "best_model_score", None):
         shown.append(f"{best.monitor} of the best {float(best.best_model_score):.4f} (not tested)")
     ended_early = number is not None or not metrics
+    if ended_early and number is None and not claim.begun(folder):
+        return
     said = f"Ended early{f' by {number.name}' if number else ''}:" if ended_early else f"Done: {', '.join(shown)}."
     files = {"checkpoint": folder / "checkpoints" / "best.ckpt", "report": folder / "report.html"}
     where = [f"{name}: {path}" for name, path in files.items() if path.is_file()] + ([f"W&B: {runs}"] if runs else [])

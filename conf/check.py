@@ -39,6 +39,7 @@ __all__ = [
     "told_clearly",
 ]
 T = TypeVar("T")
+_stamps = set[str]()  # that this process has given to runs of its own
 UNWRITABLE = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST)
 
 
@@ -125,11 +126,15 @@ def _reason(error: Exception) -> str:
 def clear_errors(*, of_hydra: bool = False) -> Iterator[None]:
     """Print what the user can mend as one message, anything else with its traceback, and exit with code 1.
 
-    Both without secrets. Ctrl-C before or after the training ends with code 130 and SIGTERM with 143, as within it.
+    Both without secrets. Ctrl-C before or after the training ends with code 130 and SIGTERM with 143, as within it. No
+    folder stays of a command that ends so, or for what the user can mend, before it trains or studies.
     """
+    from interp.lit import claim
+
     try:
         yield
     except KeyboardInterrupt as error:
+        claim.withdraw()
         number = signal_of(error)
         print("interrupted" if number == signal.SIGINT else f"ended by {number.name}", file=sys.stderr)
         sys.exit(128 + number)
@@ -170,6 +175,8 @@ def fail(message: str | None, error: Exception | None = None) -> NoReturn:
     """Print `message`, or the traceback of `error`, also to the run's log if there is one, and exit with code 1."""
     import logging
 
+    from interp.lit import claim
+
     text = (
         f"error: {' '.join(message.split())}"
         if message is not None
@@ -180,15 +187,19 @@ def fail(message: str | None, error: Exception | None = None) -> NoReturn:
         if isinstance(handler, logging.FileHandler):
             said = text.removeprefix("error: ")
             handler.handle(logging.LogRecord("epochscope", logging.ERROR, "", 0, said, None, None))
+    if message is not None:
+        claim.withdraw()
     print(text, file=sys.stderr)
     sys.exit(1)
 
 
 def run_stamp() -> str:
-    """The time, to the millisecond, as a folder is named."""
+    """The time, to the millisecond, as a folder is named, and a number that tells runs of one millisecond apart."""
     import time
+    from secrets import randbelow
 
-    return f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{time.time_ns() // 10**6 % 1000:03d}"
+    now = time.time_ns() // 10**6
+    return f"{time.strftime('%Y-%m-%d_%H-%M-%S', time.localtime(now // 1000))}-{now % 1000:03d}-{randbelow(10**6):06d}"
 
 
 def launch(main: Callable[[], None]) -> None:
@@ -199,7 +210,9 @@ def launch(main: Callable[[], None]) -> None:
         from interp.lit.torchrun import agree_on_folder
 
         agree_on_folder(run_stamp())
-    os.environ.setdefault("RUN_STAMP", run_stamp())  # one folder for all processes of a run, and no other run's
+    if os.environ.get("RUN_STAMP", "") in {"", *_stamps}:  # one folder for all processes of a run, and no other run's
+        _stamps.add(run_stamp())
+        os.environ["RUN_STAMP"] = max(_stamps)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.path.append(str(CONF.parent / "interp" / "lit" / "launchers"))  # Hydra looks for packages `hydra_plugins` there
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:

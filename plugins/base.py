@@ -23,8 +23,9 @@ from interp import exchange, share
 from interp.background import Background
 from interp.errors import UserError, unknown
 from interp.layers import find_layer
-from interp.lit import failures
+from interp.lit import claim, failures
 from interp.lit.checkpoint import RunCheckpoint
+from interp.lit.remains import results, set_aside
 from interp.looks import look_folder, looks, thin
 from interp.probe import Probe
 from interp.quiet import Disturbed, quiet
@@ -163,6 +164,16 @@ class Plugin(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.check(network(pl_module))
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """In somebody's own Trainer, what an earlier one has left in its folder is not of this one, unless it resumes.
+
+        Raises UserError where another goes on there.
+        """
+        folder = Path(trainer.default_root_dir)
+        new = trainer.is_global_zero and claim.join(folder, trainer)
+        if new and not trainer.ckpt_path and trainer.current_epoch == 0:
+            set_aside(folder, results(folder))
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._epoch_began = time.perf_counter()
         share.whole(trainer.model or pl_module)
@@ -218,9 +229,11 @@ class Plugin(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self.finish_drawing()  # Lightning ends the loggers before it calls teardown
+        claim.leave(Path(trainer.default_root_dir), trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.finish_drawing()
+        claim.leave(Path(trainer.default_root_dir), trainer)
 
     def _visit(self, trainer: Trainer, module: LightningModule, epoch: int) -> dict[str, float]:
         """Look, keep, show; the scalars, the same on every process, named `<plugin>/<scalar>`."""

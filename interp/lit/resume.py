@@ -10,6 +10,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from interp.files import replacing
+from interp.lit import claim
 from interp.lit.checkpoint import run_folder
 from interp.lit.report import metrics_line
 from interp.lit.run_files import rows
@@ -27,6 +28,10 @@ class EpochScalars(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         scalars = {name: float(value) for name, value in trainer._logger_connector.metrics["log"].items()}
         checkpoint["epoch_scalars"] = {"step": trainer.global_step - 1, "scalars": scalars}
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            claim.begin(Path(trainer.default_root_dir))
 
 
 def carry_over(checkpoint: Path, content: dict[str, Any], target: Path) -> None:

@@ -54,7 +54,7 @@ def test_nothing_leaves_the_run_folder_or_the_machine(main_job):
     assert [path for path in main_job.home.rglob("*") if path.is_file()] == []
     assert {path.name for path in main_job.folder.iterdir()} == {"outputs"}
     assert {path.name for path in main_job.run.iterdir()} == {
-        ".hydra", "train.log", "checkpoints", "results", "wandb", "report.html"
+        ".hydra", ".run.json", "train.log", "checkpoints", "results", "wandb", "report.html"
     }  # fmt: skip
 
 
