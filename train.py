@@ -3,12 +3,13 @@
 import logging
 import signal
 from pathlib import Path
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from conf.check import check, launch, objective_names, sweeping, told_clearly
-from interp.errors import UserError, unknown
+from interp.errors import unknown
 
 log = logging.getLogger("train")
 
@@ -18,40 +19,94 @@ log = logging.getLogger("train")
 def train(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """Build what the configuration describes, fit, test the best checkpoint; returns the objectives for a sweep."""
     check(cfg, "train")
-    import lightning
-
     from interp.lit import build, claim
     from interp.lit.console import calm
-    from interp.lit.start import in_place
 
     calm()
-    cfg = going_on(cfg)
-    lightning.seed_everything(cfg.seed, workers=True, verbose=False)
-    images = build.data(cfg)
-    module = build.classifier(cfg, build.network(cfg, images, weights_follow=cfg.checkpoint is not None), images)
-    studies = build.plugins(cfg)
-    for study in studies:
-        study.check(module.net)
-    trainer = build.trainer(cfg, studies)
-    module.check_end(trainer)
+    cfg, earlier = resume_from(cfg)
+    if earlier and (ended := earlier.ended(cfg)):
+        log.info("%s", ended)
+        claim.withdraw(Path(cfg.output).resolve())
+        return None
+    module, images, studies = build_parts(cfg, earlier)
+    trainer = build_trainer(cfg, module, studies, earlier)
     check_scalars(cfg, trainer, [study.name for study in studies], images)
-    checkpoint = resume_from(cfg, module)
-    with claim.held(Path(cfg.output), "train.py", goes_on=in_place(cfg.checkpoint, Path(cfg.output))):
-        resume = checkpoint and carried_over(cfg, *checkpoint)
+    with claim.held(Path(cfg.output), "train.py", goes_on=bool(earlier and earlier.lies_in(Path(cfg.output)))):
+        resume = earlier and carried_over(cfg, earlier)
+        earlier = None  # its weights are no longer needed
         trainer.loggers = build.loggers(cfg)
         record(cfg, trainer)
         metrics = fit_and_test(cfg, trainer, module, images, resume)
     return objectives(cfg, metrics)
 
 
-def going_on(cfg: DictConfig) -> DictConfig:
-    """`cfg`; of what torchrun or SLURM has started again, with the run's own last checkpoint to resume from."""
+def resume_from(cfg: DictConfig) -> tuple[DictConfig, Any]:
+    """`cfg` with what it takes over from the run that it resumes, and that run, an `Earlier`; None where there is none.
+
+    What torchrun or SLURM starts again resumes itself. Raises UserError.
+    """
+    from interp.lit import build, earlier
     from interp.lit.start import restarted
 
     output = Path(cfg.output)
     if restarted(output) and (output / "checkpoints" / "last.ckpt").is_file():
-        return OmegaConf.merge(cfg, {"checkpoint": str(output)})
-    return cfg
+        cfg = OmegaConf.merge(cfg, {"checkpoint": str(output)})
+    if (run := earlier.find(cfg)) is None:
+        return cfg, None
+    cfg = run.into(cfg)
+    check(cfg, "train")
+    with build.telling(cfg.optimizer, "optimizer"):
+        run.check_optimizer(build.optimizer(cfg))
+    return cfg, run
+
+
+def build_parts(cfg: DictConfig, earlier: Any) -> tuple[Any, Any, list]:
+    """Module, data and studies, checked against each other and against the run to resume before anything is written."""
+    import lightning
+
+    from interp.lit import build
+    from interp.lit.checkpoint import find_checkpoint, read_checkpoint
+    from interp.lit.classifier import load_weights
+
+    lightning.seed_everything(cfg.seed, workers=True, verbose=False)
+    images = build.data(cfg)
+    net = build.network(cfg, images, weights_follow=bool(cfg.checkpoint or cfg.weights))
+    module = build.classifier(cfg, net, images)
+    studies = build.plugins(cfg)
+    for study in studies:
+        study.check(module.net)
+    if earlier:
+        module.on_load_checkpoint(earlier.content)
+    elif cfg.weights is not None:
+        path = find_checkpoint(cfg.weights, ("best.ckpt", "last.ckpt"), key="weights")
+        load_weights(module.net, images.class_names, read_checkpoint(path))
+    return module, images, studies
+
+
+def build_trainer(cfg: DictConfig, module, studies: list, earlier: Any) -> Any:
+    """Lightning's trainer, as yet without loggers; raises UserError where it does not fit the module."""
+    from interp.lit import build
+    from interp.lit.earlier import settings
+    from interp.lit.resume import Continuity
+    from interp.lit.schedule import check_end
+
+    told = {"said": earlier.changes(cfg), "stopped": earlier.stopped(cfg)} if earlier else {}
+    trainer = build.trainer(cfg, [*studies, Continuity(Path(cfg.output), **settings(cfg, earlier), **told)])
+    check_end(module.scheduler, trainer)
+    return trainer
+
+
+def carried_over(cfg: DictConfig, earlier: Any) -> str:
+    """The checkpoint to resume from, after what its run has found has been carried over."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from interp.lit.resume import carry_over
+    from plugins.report import draw_last
+
+    rank_zero_only(carry_over)(earlier.path, earlier.content, Path(cfg.output))
+    rank_zero_only(draw_last)(Path(cfg.output))
+    rank_zero_only(earlier.write_settings)(cfg)
+    return str(earlier.path)
 
 
 def check_scalars(cfg: DictConfig, trainer, studies: list[str], images) -> None:
@@ -93,10 +148,7 @@ def fit_and_test(cfg: DictConfig, trainer, module, images, resume: str | None) -
             trainer.fit(module, datamodule=images, ckpt_path=resume)
         metrics |= trainer.callback_metrics
         if cfg.test and images.splits.test is not None:
-            best = getattr(trainer.checkpoint_callback, "best_model_path", None)
-            if not best:
-                log.info("no best checkpoint was kept: the network is tested as it is after the last epoch")
-            trainer.test(module, datamodule=images, ckpt_path=best or None, verbose=False)
+            trainer.test(module, datamodule=images, ckpt_path=best_of(trainer), verbose=False)
             metrics |= trainer.callback_metrics
         return metrics
     except SystemExit as end:
@@ -110,6 +162,16 @@ def fit_and_test(cfg: DictConfig, trainer, module, images, resume: str | None) -
             wait_for_first()
 
 
+def best_of(trainer: Any) -> str | None:
+    """The best checkpoint; None where none was kept, or where that of the run resumed does not lie beside its last."""
+    best = getattr(trainer.checkpoint_callback, "best_model_path", None)
+    if best and Path(best).is_file():
+        return best
+    why = "no epoch beat the best of the run resumed, which is lost" if best else "no best checkpoint was kept"
+    log.warning("%s: the network is tested as it is after the last epoch", why)
+    return None
+
+
 def signal_behind(end: SystemExit) -> signal.Signals | None:
     """SIGTERM or SIGINT where Lightning has ended the training for them, with exit code 0 or 1."""
     from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -119,32 +181,6 @@ def signal_behind(end: SystemExit) -> signal.Signals | None:
     if isinstance(end, SIGTERMException):
         return signal.SIGTERM
     return signal_of(end.__context__) if isinstance(end.__context__, KeyboardInterrupt) else None
-
-
-def resume_from(cfg: DictConfig, module) -> tuple[Path, dict] | None:
-    """The checkpoint to resume from and what it holds, checked against the network."""
-    if cfg.checkpoint is None:
-        return None
-    from interp.lit.checkpoint import find_checkpoint, read_checkpoint
-
-    path = find_checkpoint(cfg.checkpoint, ("last.ckpt", "best.ckpt"))
-    checkpoint = read_checkpoint(path)
-    if not {"epoch", "optimizer_states"} <= checkpoint.keys():
-        raise UserError(f"{path} holds weights but no state of a training: it can be analysed, not resumed")
-    module.on_load_checkpoint(checkpoint)
-    return path, checkpoint
-
-
-def carried_over(cfg: DictConfig, path: Path, checkpoint: dict) -> str:
-    """The path, after what its run has found has been carried over to this run's folder."""
-    from lightning.pytorch.utilities import rank_zero_only
-
-    from interp.lit.resume import carry_over
-    from plugins.report import draw_last
-
-    rank_zero_only(carry_over)(path, checkpoint, Path(cfg.output))
-    rank_zero_only(draw_last)(Path(cfg.output))
-    return str(path)
 
 
 def record(cfg: DictConfig, trainer) -> None:

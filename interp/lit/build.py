@@ -23,10 +23,12 @@ from interp.lit.data import ImageData
 from interp.lit.ending import EndTogether
 from interp.lit.network_check import check_network
 from interp.lit.resume import EpochScalars
+from interp.lit.schedule import laid
 from interp.lit.sinks import forgiving
 
 # Lightning refuses callbacks of a kind that its own switch has turned off.
 SWITCHES = {"checkpointing": Checkpoint, "progress_bar": ProgressBar, "model_summary": ModelSummary}
+PLAIN: dict[str, Any] = {"_partial_": True, "_convert_": "all"}  # makers with settings as checkpoints take them
 
 
 @contextmanager
@@ -87,17 +89,21 @@ def _takes_data(make: partial) -> list[str]:
     return [p.name for p in free if p.name == "data"] or wanting[:1]
 
 
+def optimizer(cfg: DictConfig) -> Any:
+    """What makes the optimizer of parameters."""
+    return build(cfg.optimizer, "optimizer", **PLAIN)
+
+
 def classifier(cfg: DictConfig, net: nn.Module, images: ImageData) -> Classifier:
     """The LightningModule with its optimizer and scheduler, both tried on the network's parameters."""
-    plain: dict[str, Any] = {"_partial_": True, "_convert_": "all"}  # as checkpoints take it
-    optimizer = build(cfg.optimizer, "optimizer", **plain)
-    scheduler = build(cfg.scheduler, "scheduler", **plain) if cfg.get("scheduler") else None
-    module = Classifier(net, images.class_names, optimizer, scheduler, cfg.get("compile", False))
+    make = optimizer(cfg)
+    scheduler = build(cfg.scheduler, "scheduler", **PLAIN) if cfg.get("scheduler") else None
+    module = Classifier(net, images.class_names, make, scheduler, cfg.get("compile", False))
     with telling(cfg.optimizer, "optimizer"):
-        tried = optimizer(net.parameters())
+        tried = make(net.parameters())
     if scheduler:
         with telling(cfg.scheduler, "scheduler"):
-            module.schedule(tried, steps=100)
+            laid(scheduler, tried, steps=100)
     module.example_input_array = images.probe.images[:1]  # gives the model summary its sizes
     return module
 

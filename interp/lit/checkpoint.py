@@ -20,6 +20,7 @@ from interp import share
 from interp.errors import UserError
 from interp.lit.checkpoint_content import check_content
 from interp.lit.checkpoint_file import check_archive, matches_checksum, whole_beside, write_checkpoint
+from interp.lit.remains import about
 
 CONNECTOR = "checkpoint_connector.py"  # of Lightning, which reads the state of a training back
 
@@ -100,13 +101,14 @@ class RunCheckpoint(ModelCheckpoint):
             super().on_train_epoch_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the state with the paths of this folder, where the best checkpoint was carried over to."""
+        """Take over the state with the paths of this folder, where the best checkpoint was carried over to.
+
+        Where that is lost, its score is still the one to beat.
+        """
 
         def here(path: str) -> str:
             return str(Path(str(self.dirpath)) / Path(path).name) if path else ""
 
-        if not Path(here(state_dict["best_model_path"])).is_file():
-            return
         paths = {key: here(state_dict[key]) for key in ("best_model_path", "kth_best_model_path", "last_model_path")}
         best = {here(path): score for path, score in state_dict["best_k_models"].items()}
         super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
@@ -160,16 +162,16 @@ def _others(folder: Path) -> str:
     return f"; the latest runs in {folder}: {', '.join(run.name for run in runs[:-4:-1])}" if runs else ""
 
 
-def find_checkpoint(path: Any, names: tuple[str, ...]) -> Path:
+def find_checkpoint(path: Any, names: tuple[str, ...], key: str = "checkpoint") -> Path:
     """A checkpoint file, or the first of `names` in a run folder's checkpoints/; absolute.
 
-    Raises UserError where there is none, or for anything but one path.
+    Raises UserError where there is none, or for anything but one path; `key` is the setting that gives it.
     """
     path = str(path) if isinstance(path, int) else path  # a folder that is called as a number
     if not isinstance(path, str):
-        raise UserError(f"checkpoint={path}: give a checkpoint file or a run folder")
+        raise UserError(f"{key}={path}: give a checkpoint file or a run folder")
     if "://" in path:
-        raise UserError(f"checkpoint={path}: addresses are not read; download the file if you know who made it")
+        raise UserError(f"{key}={path}: addresses are not read; download the file if you know who made it")
     given = Path(path).expanduser().absolute()
     if not given.is_dir():
         return given
@@ -178,8 +180,10 @@ def find_checkpoint(path: Any, names: tuple[str, ...]) -> Path:
             return given / "checkpoints" / name
     if files := ", ".join(sorted(file.name for file in given.glob("*.ckpt"))):
         run = f"the folder of the run, {given.parent}, or " if given.name == "checkpoints" else ""
-        raise UserError(f"checkpoint={path} is a folder of checkpoints: give {run}one of its files: {files}")
-    raise UserError(f"no {' or '.join(names)} in {given / 'checkpoints'}" + _others(given))
+        raise UserError(f"{key}={path} is a folder of checkpoints: give {run}one of its files: {files}")
+    begun = about(given).get("command") == "train.py"
+    advice = f": that run has finished no epoch, begin it anew with output={path} instead" if begun else _others(given)
+    raise UserError(f"no {' or '.join(names)} in {given / 'checkpoints'}{advice}")
 
 
 def named_checkpoints(given: Any, names: tuple[str, ...]) -> dict[str, Path | None]:

@@ -19,6 +19,7 @@ KINDS: dict[str, Any] = {
     "optimizer_states": [{"state": dict, "param_groups": [dict]}],
     "lr_schedulers": [dict],
     "callbacks": {str: dict},
+    "plan": {"optimizer": str, "settings": dict, "scheduler": str, "scheduler_settings": dict},
     "loops": {str: dict},
     "pytorch-lightning_version": str,
     "hyper_parameters": dict,

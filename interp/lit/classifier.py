@@ -1,11 +1,11 @@
 """The LightningModule: any classifier network with its optimizer, scheduler and metrics."""
 
-import inspect
 from collections.abc import Callable, Sized
 from typing import Any, cast
 
 import torch
-from lightning import LightningModule, Trainer
+from lightning import Callback, LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
@@ -13,10 +13,8 @@ from torch.utils.data import DistributedSampler
 
 from interp.errors import UserError
 from interp.layers import Normalized
+from interp.lit.schedule import Plan, check_end, go_on, lay, plan_of
 from interp.lit.scores import Scores
-
-# What torch's schedulers call the number of steps of the whole training.
-STEP_COUNTS = ("total_steps", "T_max", "total_iters")
 
 
 class Classifier(LightningModule):
@@ -39,6 +37,8 @@ class Classifier(LightningModule):
         super().__init__()
         self.net, self.class_names = net, class_names
         self.optimizer, self.scheduler = optimizer, scheduler
+        self.plan, self.resumed = Plan.of(optimizer, scheduler), ""  # in words: what became of the schedule
+        self._checkpoint: dict[str, Any] | None = None  # of the run that is resumed
         self.train_scores, self.val_scores, self.test_scores = (Scores(len(class_names)) for _ in range(3))
         self._validated: dict[str, Tensor] = {}  # the last scores of a validation
         if compile:
@@ -120,39 +120,28 @@ class Classifier(LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.parameters())
-        if self.scheduler is None:
+        check_end(self.scheduler, self.trainer)
+        scheduler, self.plan = lay(self.scheduler, optimizer, self.plan, self.trainer)
+        if (checkpoint := self._checkpoint) is not None:
+            self._checkpoint = None
+            then, bound = plan_of(checkpoint, self.plan, scheduler), self.trainer.max_steps
+            self.plan, self.resumed = go_on(checkpoint, then, self.plan, optimizer, scheduler, bound)
+        if scheduler is None:
             return optimizer
-        self.check_end(self.trainer)
-        scheduler = self.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def schedule(self, optimizer: Optimizer, steps: int) -> Any:
-        """The scheduler of a training of `steps` steps."""
-        assert self.scheduler is not None
-        return self.scheduler(optimizer, **dict.fromkeys(self._open_counts(), steps))
-
-    def check_end(self, trainer: Trainer) -> None:
-        """Raise UserError where the scheduler must know the number of steps and `trainer` does not."""
-        if self._open_counts() and trainer.max_epochs == -1 and trainer.max_steps == -1:
-            name = getattr(getattr(self.scheduler, "func", self.scheduler), "__name__", "it")
-            raise UserError(
-                f"trainer.max_epochs=-1 has no end, over which the scheduler ({name}) is to be laid: give "
-                "trainer.max_epochs=N or +trainer.max_steps=N, or a schedule that needs no end: scheduler=none"
-            )
-
-    def _open_counts(self) -> list[str]:
-        """The scheduler's parameters for the steps of the whole training that nobody has set."""
-        if self.scheduler is None:
-            return []
-        given = getattr(self.scheduler, "keywords", {})
-        accepted = inspect.signature(self.scheduler).parameters
-        return [name for name in STEP_COUNTS if name in accepted and given.get(name) is None]
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["class_names"] = list(self.class_names)
+        checkpoint |= {"class_names": list(self.class_names), "plan": self.plan.kept()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint that does not fit; Lightning restores it when the optimizers are there."""
         fit_to_checkpoint(self.net, self.class_names, checkpoint)
+        if self._trainer is not None:
+            callbacks: list[Callback] = vars(self.trainer)["callbacks"]
+            known = {callback.state_key for callback in callbacks}  # Lightning warns of all others
+            states = checkpoint.get("callbacks", {}).items()
+            checkpoint["callbacks"] = {key: state for key, state in states if key in known}
+            self._checkpoint = checkpoint if self.trainer.state.fn == TrainerFn.FITTING else None
 
 
 def fit_to_checkpoint(net: nn.Module, class_names: tuple[str, ...], checkpoint: dict[str, Any]) -> None:

@@ -21,7 +21,9 @@ from interp.result import Result
 
 LARGEST, DEEPEST = 2**20, 50  # bytes and levels of a configuration
 ALL, DOWNLOADS = ["all"], "interp.lit.data.torchvision.torchvision"
-NAMES = "name modules of torch.nn, transforms of torchvision, and what the YAML files on your search path name"
+NAMES = (
+    "name classes of torch.nn and torch.optim, transforms of torchvision, and what YAML files on your search path name"
+)
 SETTINGS = (
     "give the settings in its YAML file and plain numbers, none absurd, but no path, address, code or unknown text"
 )
@@ -74,15 +76,27 @@ def settings(path: Path, groups: Iterable[str], given: Collection[str], trust: s
     for group in groups:
         if not isinstance(config, DictConfig) or not isinstance(config.get(group), DictConfig):
             raise UserError(f"{path} has no {group}: give {group}=... yourself")
-        if trust == ALL:
-            continue
-        node = OmegaConf.to_container(config[group])
-        _Door(path, examples(group), given, trust).walk(node, group)
-        if "_target_" not in cast(dict, node):
-            raise UserError(f"{path} does not say what to call for {group}: give {group}=... yourself")
-        if source(cast(dict, node)) == DOWNLOADS and "data.download" not in given:
-            config[group].download = False
+        if trust != ALL:
+            config[group] = node = admitted(OmegaConf.to_container(config[group]), group, given, trust, path)
+            if "_target_" not in node:
+                raise UserError(f"{path} does not say what to call for {group}: give {group}=... yourself")
     return config
+
+
+def admitted(
+    node: Any, group: str, given: Collection[str], trust: str | Collection[str], path: Path, like: Any = None
+) -> Any:
+    """`node`, the `group` of a configuration that came with the file `path`, which must do no harm; no downloads.
+
+    What it calls may also be what `like`, a configuration of the user's own, calls there. Raises UserError that names
+    the key; see `settings`.
+    """
+    if names(trust) == ALL:
+        return node
+    _Door(path, examples(group, like), given, names(trust)).walk(node, group)
+    if isinstance(node, dict) and source(node) == DOWNLOADS and "data.download" not in given:
+        return {**node, "download": False}
+    return node
 
 
 def names(trust: str | Iterable[str]) -> list[str]:

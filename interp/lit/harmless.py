@@ -1,8 +1,8 @@
 """What a configuration from elsewhere may call, and with which arguments: what is known to do no harm with them.
 
-One list for all: what the YAML files on the search path name, with the keys that stand there; classes of torch.nn,
-transforms and small data sets of torchvision. To these go plain numbers, true, false and null, and texts that are
-neither a path, an address nor code. Anything else is the user's to allow.
+One list for all: what the YAML files on the search path name, with the keys that stand there; classes of torch.nn
+and torch.optim, transforms and small data sets of torchvision. To these go plain numbers, true, false and null, and
+texts that are neither a path, an address nor code. Anything else is the user's to allow.
 """
 
 import inspect
@@ -17,6 +17,7 @@ import yaml
 LOOKUPS = tuple(f"hydra.utils.get_{kind}" for kind in ("class", "method", "object", "static_method"))
 KINDS = (
     "torch.nn.",
+    "torch.optim.",
     "torchvision.transforms.",
     "torchvision.datasets.",
 )  # whose classes may be named, see `is_library`
@@ -27,12 +28,14 @@ WORDS = {
     f"{MODELS}torchvision": ("name", "weights"),
     f"{MODELS}timm": ("name", "global_pool", "act_layer", "norm_layer"),
 }
-OPTIONS = (f"{MODELS}timm",)  # takes any option of the model itself
+OPTIONS = (f"{MODELS}timm", "lightning.Trainer")  # take any option of the model itself, or of the training
+# Whose texts name layers, classes, scalars and choices; never files, but for those of `interp.lit.inherited.LOCAL`.
+NAMERS = ("plugins.", "lightning.", "interp.lit.checkpoint.", "interp.lit.console.")
 HYDRAS = {"_partial_": (True, False), "_recursive_": (True, False), "_convert_": ("none", "partial", "object", "all")}
-# What classes of torch.nn and transforms take as texts.
-CHOICES = """accurate area auto bicubic bilinear bgr box cifar10 circular compact constant default edge gelu hamming
-    hard hsv imagenet l lanczos linear max mean nearest nearest-exact nearest_exact none reflect relu replicate rgb rgba
-    same soft sum svhn symmetric tanh trilinear valid zeros""".split()  # noqa: SIM905
+# What classes of torch.nn, torch.optim and transforms take as texts.
+CHOICES = """accurate area auto bgr bicubic bilinear box cifar10 circular compact constant cos default edge gelu
+    hamming hard hsv imagenet l lanczos linear max mean min nearest nearest-exact nearest_exact none reflect
+    relu replicate rgb rgba same soft sum svhn symmetric tanh trilinear valid zeros""".split()  # noqa: SIM905
 Examples = Mapping[str, list[dict[str, Any]]]
 
 
@@ -41,8 +44,8 @@ def target(node: Mapping[str, Any]) -> Any:
     return node.get("path") if node["_target_"] in LOOKUPS else node["_target_"]
 
 
-def examples(group: str) -> Examples:
-    """The nodes with a `_target_` in the YAML files of a configuration group, by what they build.
+def examples(group: str, own: Any = None) -> Examples:
+    """The nodes with a `_target_` in the YAML files of a configuration group, by what they build; and those in `own`.
 
     In all folders of Hydra's search path; with what a file takes over by `/file@_here_`.
     """
@@ -51,6 +54,8 @@ def examples(group: str) -> Examples:
     sources = [(source.schema, source.path) for source in HydraConfig.get().runtime.config_sources]
     roots = [resources.files(place) if kind == "pkg" else Path(place) for kind, place in sources if place]
     known: dict[str, list[dict[str, Any]]] = {}
+    for node in _nodes(own):
+        known.setdefault(str(target(node)), []).append(node)
     for root in [root for root in roots if (root / group).is_dir()]:
         for file in [file for file in (root / group).iterdir() if file.name.endswith(".yaml")]:
             own = _yaml(file)
@@ -75,15 +80,18 @@ def _nodes(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def is_library(name: Any) -> bool:
-    """Whether it is a class that only computes: of torch.nn, a transform, or a data set that is read without pickle."""
+    """Whether it is a class of torch.nn or torch.optim that only computes, a transform or a data set without pickle."""
     if not str(name).startswith(KINDS):
         return False
     from torch import nn
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
 
     found = resolved(name)
     if not isinstance(found, type):
         return False
     computes = issubclass(found, nn.Module) and found.__module__.startswith("torch.nn.modules.")
+    computes |= issubclass(found, Optimizer | LRScheduler) and found.__module__.startswith("torch.optim.")
     return computes or found.__module__.startswith("torchvision.transforms.") or is_dataset(found)
 
 
@@ -117,10 +125,10 @@ def takes(node: dict[str, Any], key: str, known: Examples) -> bool:
         return key == "path"
     if name in known:
         files = [file for file in known[name] if key in own_of(node) or _same_source(file, node)]
-        given = [file[key] for file in files if key in file]
+        given = [file[key] for file in files if key in file] + [0] * (name in OPTIONS)
         if isinstance(value, str) and key in WORDS.get(name, ()) and WORD.fullmatch(value):
             return True
-        if (given and _like(value, given, key)) or (name in OPTIONS and _like(value, [0], key)):
+        if given and _like(value, given + _names(value) * name.startswith(NAMERS), key):
             return True
     return is_library(name) and not is_dataset(resolved(name)) and _like(value, CHOICES, key)
 
@@ -143,6 +151,14 @@ def source(node: dict[str, Any]) -> Any:
 
 def _same_source(file: dict[str, Any], node: dict[str, Any]) -> bool:
     return node["_target_"] != DATA or source(file) == source(node) is not None
+
+
+def _names(value: Any) -> list[str]:
+    """The texts, alone or in lists, that can name a layer, class or scalar: no address, no path out of this folder."""
+    if isinstance(value, list):
+        return [name for item in value for name in _names(item)]
+    plain = isinstance(value, str) and len(value) < 100 and value.isprintable() and "${" not in value
+    return [value] if plain and not re.search(r"://|^[/~\\]|(^|[/\\])\.\.", value) else []
 
 
 def _like(value: Any, given: list[Any], key: str) -> bool:

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 
+from interp.errors import UserError
 from interp.files import replacing
 from interp.lit import claim
-from interp.lit.checkpoint import run_folder
+from interp.lit.checkpoint import read_checkpoint, run_folder
+from interp.lit.remains import set_aside
 from interp.lit.report import metrics_line
 from interp.lit.run_files import rows
 from interp.looks import looks
@@ -29,13 +32,42 @@ class EpochScalars(Callback):
         scalars = {name: float(value) for name, value in trainer._logger_connector.metrics["log"].items()}
         checkpoint["epoch_scalars"] = {"step": trainer.global_step - 1, "scalars": scalars}
 
+
+class Continuity(Callback):
+    """Keeps the run's settings in its checkpoints, for the run that resumes it; says at the start what has changed.
+
+    `folder` is the run's; `settings` and `options` are plain; `said` are the words so far, nothing where no run is
+    resumed. Where early stopping `stopped` that run, it does not go on.
+    """
+
+    def __init__(
+        self, folder: Path, settings: dict[str, Any], options: dict[str, Any], said: str = "", stopped: bool = False
+    ) -> None:
+        self.folder, self.settings, self.options, self.said, self.stopped = folder, settings, options, said, stopped
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"settings": self.settings, "options": self.options}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Lightning would take the patience of the checkpoint, whatever is asked for now."""
+        for stopping in (one for one in vars(trainer)["callbacks"] if isinstance(one, EarlyStopping)):
+            if state := checkpoint["callbacks"].get(stopping.state_key):
+                state["patience"] = stopping.patience
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.said and trainer.is_global_zero:
+            log.warning("%s", "; ".join(filter(None, (self.said, getattr(pl_module, "resumed", "")))))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.should_stop = trainer.should_stop or self.stopped
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
-            claim.begin(Path(trainer.default_root_dir))
+            claim.begin(self.folder)
 
 
 def carry_over(checkpoint: Path, content: dict[str, Any], target: Path) -> None:
-    """Copy what the resumed run found up to the checkpoint's epoch, the checkpoint and the best one.
+    """Copy what the resumed run found up to the checkpoint's epoch, the checkpoint and the best one until then.
 
     In the same folder, what was found after that epoch goes: the resumed run finds it again. `content` is what
     `read_checkpoint` gives.
@@ -43,10 +75,10 @@ def carry_over(checkpoint: Path, content: dict[str, Any], target: Path) -> None:
     source, epoch = run_folder(checkpoint), content["epoch"] + 1
     if source is None:
         return
+    best = checkpoint.with_name("best.ckpt")
     if source.resolve() == target.resolve():
-        for number, folder in (look for study in (target / "results").glob("*") for look in looks(study)):
-            if number > epoch and not folder.is_symlink():
-                shutil.rmtree(folder)
+        set_aside(target, [best] if _epoch(best) > epoch else [])
+        _forget_after(epoch, target / "results")
         _mend_rows(target / "results" / "metrics.jsonl", content)
         return
 
@@ -61,10 +93,24 @@ def carry_over(checkpoint: Path, content: dict[str, Any], target: Path) -> None:
         results = source / "results", target / "results"
         shutil.copytree(*results, ignore=left_behind, copy_function=_copy_whole, dirs_exist_ok=True)
         _mend_rows(target / "results" / "metrics.jsonl", content)
-    if (best := checkpoint.with_name("best.ckpt")).is_file():
+    if 0 < _epoch(best) <= epoch:
         _copy_whole(best, target / "checkpoints" / best.name)
     _copy_whole(checkpoint, target / "checkpoints" / "last.ckpt")  # at the end: where it lies, all is carried over
-    log.warning("resuming %s; its results are carried over", source)
+
+
+def _forget_after(epoch: int, results: Path) -> None:
+    for number, folder in (look for study in results.glob("*") for look in looks(study)):
+        if number > epoch and not folder.is_symlink():
+            shutil.rmtree(folder)
+
+
+def _epoch(checkpoint: Path) -> int:
+    """How many epochs lie behind a checkpoint; 0 where there is none, or it cannot be read, which is said."""
+    try:
+        return read_checkpoint(checkpoint).get("epoch", -1) + 1 if checkpoint.is_file() else 0
+    except UserError as error:
+        log.warning("%s", error)
+        return 0
 
 
 def _copy_whole(source: str | Path, target: str | Path) -> None:

@@ -240,4 +240,4 @@ def test_weights_alone_are_not_resumed(tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "weights.ckpt")
     cfg = OmegaConf.create({"checkpoint": str(tmp_path / "weights.ckpt"), "output": str(tmp_path)})
     with pytest.raises(UserError, match="holds weights but no state of a training: it can be analysed, not resumed"):
-        train.resume_from(cfg, None)
+        train.resume_from(cfg)

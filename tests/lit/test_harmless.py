@@ -14,7 +14,7 @@ from torch import nn
 import analyze
 from conf.check import CONF
 from interp.errors import UserError
-from interp.lit.foreign import _Door, examples, settings
+from interp.lit.foreign import _Door, admitted, examples, settings
 from interp.lit.models import _as_with
 from tests.lit.test_foreign import composed, job, run_of  # noqa: F401  # fixtures
 
@@ -110,6 +110,40 @@ def test_plain_settings_pass(doors):
     plain = {"num_workers": 16, "mean": [0.5], "std": [0.2], "split_seed": 2**62, "size": 224, "batch_size": 1}
     doors["data"].walk({**yaml("data", "digits"), **plain}, "data")
     doors["data"].walk({**yaml("data", "images"), "root": ".", "class_names": ["a b", "http://c"]}, "data")
+
+
+NMF, ADAMW = "plugins.nmf.NMFPlugin", "torch.optim.AdamW"
+BEST = "interp.lit.checkpoint.RunCheckpoint"
+OF_A_RUN = [
+    (
+        "plugin",
+        {"nmf": {"_target_": NMF, "layer": "layer3.0", "classes": ["traffic light", "T-shirt/top"], "groups": 9}},
+    ),
+    ("optimizer", {"_target_": ADAMW, "betas": [0.9, 0.95], "weight_decay": 0.1, "amsgrad": True}),
+    ("scheduler", {"_target_": "torch.optim.lr_scheduler.StepLR", "_partial_": True, "step_size": 30}),
+    ("trainer", {"_target_": "lightning.Trainer", "precision": "bf16-mixed", "enable_progress_bar": False}),
+    ("callbacks", {"checkpoint": {"_target_": BEST, "monitor": "val/loss", "mode": "min"}}),
+]
+
+
+@pytest.mark.parametrize(("group", "node"), OF_A_RUN)
+def test_of_a_run_that_is_resumed_names_are_taken_and_no_paths(composed, job, tmp_path, group, node):  # noqa: F811
+    like = {"checkpoint": {"_target_": BEST, "monitor": "val/accuracy", "mode": "max"}}
+    assert admitted(node, group, (), (), tmp_path, like) == node
+    inner = node if "_target_" in node else next(iter(node.values()))
+    for key in inner.keys() - {"_target_", "_partial_"}:
+        for value in (
+            "/etc/passwd",
+            "http://evil.test",
+            "../evil.pth",
+            "~/x",
+            "a\nb",
+            "x" * 100,
+            {"evil": "x"},
+            10**30,
+        ):
+            with pytest.raises(UserError, match=rf"^{group}\.\S*{key}=.* is refused"):
+                admitted({"x": {**inner, key: value}}, group, (), (), tmp_path, like)
 
 
 def test_a_root_is_a_folder_of_this_machine(doors, tmp_path, monkeypatch):

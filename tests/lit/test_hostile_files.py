@@ -374,6 +374,7 @@ ODD = [
     ({"optimizer_states": {}}, "optimizer_states is a dict, not a list"),
     ({"optimizer_states": [{"state": {}}]}, "optimizer_states[0] has no 'param_groups'"),
     ({"lr_schedulers": [1]}, "lr_schedulers[0] is 1"), ({"callbacks": {"a": 1}}, "callbacks.a is 1, not a dictionary"),
+    ({"plan": 1}, "plan is 1, not a dictionary"), ({"plan": {}}, "plan has no 'optimizer'"),
     ({"loops": 1}, "loops is 1"), ({"pytorch-lightning_version": 1}, "pytorch-lightning_version is 1, not a text"),
 ]  # fmt: skip
 

@@ -1,7 +1,15 @@
-"""What a resumed run takes along: the epochs in their order."""
+"""What a resumed run takes along: the best score, the epochs in their order."""
 
+import logging
+from types import SimpleNamespace
+
+import pytest
 import torch
+from omegaconf import OmegaConf
 
+from interp.lit import earlier
+from interp.lit.checkpoint import RunCheckpoint
+from interp.lit.checkpoint_file import write_checkpoint
 from interp.lit.resume import carry_over
 from interp.lit.run_files import read_figures
 from interp.looks import look_folder, looks
@@ -37,3 +45,66 @@ def test_what_a_person_has_named_stays_where_a_run_is_resumed(tmp_path):
         folder.mkdir(parents=True)
     carry_over(tmp_path / "checkpoints" / "last.ckpt", {"epoch": 0}, tmp_path)
     assert {path.name for path in study.iterdir()} == {"epoch=0001", "epoch=0001_keep", "epoch=0002_keep"}
+
+
+def test_the_best_score_is_known_without_its_checkpoint(tmp_path):
+    best = RunCheckpoint(dirpath=tmp_path, monitor="val/accuracy", mode="max", filename="best")
+    score, old = torch.tensor(0.99), "/old/best.ckpt"
+    best.load_state_dict(
+        {"best_model_path": old, "kth_best_model_path": old, "last_model_path": "", "best_k_models": {old: score},
+         "best_model_score": score, "kth_value": score, "monitor": "val/accuracy", "dirpath": "/old",
+         "current_score": torch.tensor(0.9)}
+    )  # fmt: skip
+    assert best.best_model_score == score and best.best_model_path == str(tmp_path / "best.ckpt")
+    assert not best.check_monitor_top_k(
+        SimpleNamespace(strategy=SimpleNamespace(reduce_boolean_decision=bool)), score / 2
+    )
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_a_best_checkpoint_of_a_later_epoch_is_not_that_of_the_resumed_run(tmp_path, same, caplog):
+    run, new = tmp_path / "run", tmp_path / ("run" if same else "new")
+    (run / ".hydra").mkdir(parents=True)
+    for name, epoch in (("third", 2), ("best", 4)):
+        write_checkpoint({"state_dict": {}, "epoch": epoch}, run / "checkpoints" / f"{name}.ckpt")
+    carry_over(run / "checkpoints" / "third.ckpt", {"epoch": 2}, new)
+    assert not (new / "checkpoints" / "best.ckpt").exists()
+    assert (tmp_path / "run" / ("earlier/1/" if same else "") / "checkpoints" / "best.ckpt").is_file()
+    if not same:
+        (run / "checkpoints" / "best.ckpt").write_bytes(b"torn")
+        carry_over(run / "checkpoints" / "third.ckpt", {"epoch": 2}, tmp_path / "newer")
+        assert "cannot read the checkpoint" in caplog.text and (tmp_path / "newer/checkpoints/last.ckpt").is_file()
+
+
+TINY = ("model.widths=[2,4,4]", "data.size=8", "trainer.limit_val_batches=1", "test=false", "scheduler=none",
+        "trainer.max_epochs=9")  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", [{"settings": [1], "options": 3}, {}, {"settings": "x"}])
+def test_odd_settings_in_a_checkpoint_are_none(tmp_path, odd):
+    states = {"Continuity": odd, "EarlyStopping{'monitor': 'a', 'mode': 'min'}": {"wait_count": "x"}}
+    content = {"state_dict": {"a": torch.zeros(1)}, "epoch": 1, "optimizer_states": [], "callbacks": states}
+    torch.save(content, tmp_path / "last.ckpt")
+    stopping = {"monitor": "a", "mode": "min", "patience": 1}
+    cfg = OmegaConf.create({"checkpoint": str(tmp_path / "last.ckpt"), "callbacks": {"early_stopping": stopping}})
+    run = earlier.find(cfg)
+    assert (run.settings, run.options, run.stopped(cfg)) == ({}, {}, False)
+    assert run.changes(cfg).endswith("after epoch 2: its settings are not known, so this command's hold")
+
+
+FIRST_IS_BEST = tuple(f"callbacks.early_stopping.{setting}" for setting in ("monitor=epoch", "mode=min"))
+
+
+def test_early_stopping_takes_the_patience_that_is_given_and_knows_that_it_has_stopped(train, tmp_path, caplog):
+    def go(name: str, patience: int, *more: str):
+        return train(tmp_path / name, *TINY, *FIRST_IS_BEST, f"callbacks.early_stopping.patience={patience}", *more)
+
+    assert go("run", 1).checkpoint()["epoch"] + 1 == 2
+    (tmp_path / "run" / ".hydra").mkdir()
+    with caplog.at_level(logging.INFO):
+        go("again", 1, f"checkpoint={tmp_path}/run")
+    said = "is finished: it stopped early, after 2 epochs. To train on give callbacks.early_stopping.patience=MORE"
+    assert said in caplog.text and not (tmp_path / "again").exists()
+    assert go("more", 3, f"checkpoint={tmp_path}/run").checkpoint()["epoch"] + 1 == 4
+    (tmp_path / "run" / ".run.json").write_text('{"ended": ""}')  # killed before it had come to its end
+    assert go("end", 1, f"checkpoint={tmp_path}/run").checkpoint()["epoch"] + 1 == 2
