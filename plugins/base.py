@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass, fields
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -22,7 +22,7 @@ from torch import nn
 from interp import exchange, share
 from interp.background import Background
 from interp.errors import UserError, unknown
-from interp.layers import find_layer
+from interp.layers import find_layer, layers
 from interp.lit import claim, failures
 from interp.lit.checkpoint import RunCheckpoint
 from interp.lit.remains import results, set_aside
@@ -89,6 +89,7 @@ class Plugin(Callback):
         self.outcomes: dict[int, str] = {}  # of each epoch's look, why it failed, '' where it did not
         self._epoch = self._looked_at = 0  # the last epoch that was trained, and that was looked at
         self._scalars: dict[str, float] = {}  # of the last look, and of those before what it lacks
+        self._earlier: dict[str, Any] = {}  # state of the run that is resumed
 
     def _take_short_forms(self) -> None:
         """One thing is a list of one where a list is wanted; layers of an nn.Sequential are called 0, 1, ..."""
@@ -161,6 +162,15 @@ class Plugin(Callback):
         """Lightning's key for the state in checkpoints: several plugins of one class can stand side by side."""
         return f"{type(self).__qualname__}:{self.name}"
 
+    def state_dict(self) -> dict[str, Any]:
+        """The layers that it looks at: those it has chosen itself are looked at in a resumed run, too."""
+        names = {key: getattr(self, key, None) for key in ("layer", "layers")}
+        return {key: name if isinstance(name, str) else list(name) for key, name in names.items() if name}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Kept until training starts, when the network is known."""
+        self._earlier = state_dict
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.check(network(pl_module))
 
@@ -174,9 +184,18 @@ class Plugin(Callback):
         if new and not trainer.ckpt_path and trainer.current_epoch == 0:
             set_aside(folder, results(folder))
 
+    def _choose_as_before(self, net: nn.Module) -> None:
+        """Look where the run that is resumed did, unless that is set, or not in the network any more."""
+        for key in ("layer", "layers"):
+            value = self._earlier.get(key)
+            names = value if isinstance(value, list) else [value]
+            if not getattr(self, key, True) and all(isinstance(name, str) and name in layers(net) for name in names):
+                setattr(self, key, value)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._epoch_began = time.perf_counter()
         share.whole(trainer.model or pl_module)
+        self._choose_as_before(network(pl_module))
         if trainer.global_step > 0 or not self.at_start:
             return
         self._log(trainer, self._visit(trainer, pl_module, epoch=0), epoch=0)

@@ -178,6 +178,7 @@ class ClassAttributionPlugin(Plugin):
     def analyze(self, net: nn.Module, probe: Probe) -> ClassAttributionResult:
         names: list[str | None] = [*self.layers] or [None]
         layers = [choose_layer(net, probe.images[:8], name, signed=True) for name in names]
+        self.layers = [layer.name for layer in layers]
         for layer in [layer for layer in layers if not layer.non_negative]:
             log.warning("class attribution at %s, which has negative outputs: labels there mean little", layer.name)
         left_out: list[str] = []

@@ -174,13 +174,13 @@ class SaliencyPlugin(Plugin):
         methods, maps, checks = self._explained(net, task, left_out)
         if panels is None and not methods:
             raise ValueError(f"nothing can be explained: {'; '.join(left_out)}")
-        none = torch.zeros(0)
+        chosen = settled(net, "grad_cam", task).layer if "grad_cam" in methods else None
+        self.layer, none = self.layer or chosen, torch.zeros(0)
         return SaliencyResult(
             images=probe.images, labels=tuple(probe.class_names[target] for target in targets.tolist()),
             gradient=panels.gradient if panels else none, baseline=panels.baseline if panels else none,
             about=f"{which}; the baseline's image is {colour}", methods=methods, maps=maps,
-            layer=(settled(net, "grad_cam", task).layer or "") if "grad_cam" in methods else "",
-            left_out=tuple(left_out), checks=checks,
+            layer=chosen or "", left_out=tuple(left_out), checks=checks,
             film=(maps[:, 0] if methods else maps.new_zeros(len(probe), 0, 0))[None], looks=(0,),
         )  # fmt: skip
 

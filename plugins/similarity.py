@@ -140,6 +140,7 @@ class SimilarityPlugin(Plugin):
         sample = probe.images[:2]
         named = [Layer.named(net, sample, name) for name in self.layers]
         chosen = named or spread_layers(net, sample, count=8)
+        self.layers = [layer.name for layer in chosen]
         images = (batch for batch, _ in probe.some(self.images).batches(self.batch_size))
         found = {**vars(similarity(net, images, chosen))}
         broken = found.pop("broken")

@@ -1,5 +1,6 @@
-"""What a resumed run takes along: the best score, the epochs in their order."""
+"""What a resumed run takes along: the best score, the epochs in their order, the layers that studies have chosen."""
 
+import json
 import logging
 from types import SimpleNamespace
 
@@ -13,7 +14,13 @@ from interp.lit.checkpoint_file import write_checkpoint
 from interp.lit.resume import carry_over
 from interp.lit.run_files import read_figures
 from interp.looks import look_folder, looks
+from plugins.base import network
+from plugins.class_attribution import ClassAttributionPlugin
+from plugins.dissection import DissectionPlugin
+from plugins.nmf import NMFPlugin
 from plugins.report import draw_last
+from plugins.saliency import SaliencyPlugin
+from plugins.similarity import SimilarityPlugin
 from tests.studies import Confidence, ConfidencePlugin
 
 
@@ -74,6 +81,38 @@ def test_a_best_checkpoint_of_a_later_epoch_is_not_that_of_the_resumed_run(tmp_p
         (run / "checkpoints" / "best.ckpt").write_bytes(b"torn")
         carry_over(run / "checkpoints" / "third.ckpt", {"epoch": 2}, tmp_path / "newer")
         assert "cannot read the checkpoint" in caplog.text and (tmp_path / "newer/checkpoints/last.ckpt").is_file()
+
+
+CHOOSE = {
+    NMFPlugin: {"icon_steps": 0, "restarts": 0, "sweeps": 2},
+    ClassAttributionPlugin: {},
+    SaliencyPlugin: {"methods": ["gradient", "grad_cam"], "checks": "none"},
+    SimilarityPlugin: {"images": 20},
+    DissectionPlugin: {"images": 100},
+}
+
+
+@pytest.mark.parametrize("kind", CHOOSE)
+def test_a_study_looks_where_it_did_before_the_run_was_resumed(net, digits, kind):
+    first = kind(name="study", **CHOOSE[kind])
+    first.look(net, digits.probe)
+    state = first.state_dict()
+    ((key, chosen),) = state.items()
+    names = [chosen] if isinstance(chosen, str) else chosen
+    assert names and set(names) <= {name for name, _ in net.body.named_modules()}
+    assert json.loads(json.dumps(state)) == state
+
+    def resumed(state: dict, **given) -> object:
+        study = kind(name="study", at_start=False, **CHOOSE[kind] | given)
+        study.load_state_dict(state)
+        study.on_train_start(SimpleNamespace(global_step=4, model=net), SimpleNamespace(net=net))
+        return getattr(study, key)
+
+    other = "block1" if isinstance(chosen, str) else ["block1"]
+    assert resumed({key: other}) == other
+    assert resumed({key: "gone" if isinstance(chosen, str) else ["block1", "gone"]}) in (None, [])
+    assert resumed({key: other}, **{key: "block2"}) in ("block2", ["block2"])
+    assert network(SimpleNamespace(net=net)) is net
 
 
 TINY = ("model.widths=[2,4,4]", "data.size=8", "trainer.limit_val_batches=1", "test=false", "scheduler=none",
