@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
+from interp import angles
+from interp.angles import directions
 from interp.errors import UserError
 from interp.featurevis.objective import Look, Objective
 from interp.featurevis.transforms import warp
@@ -58,16 +59,19 @@ def caricature(layer: str, power: float = 0, cosine_power: float = 0) -> Objecti
     """
 
     def value(look: Look) -> Tensor:
-        dot, length, cosine = _with_reference(look, layer)
-        score = dot * (dot / (length + 1e-6)).clamp_min(0.1) ** power if power else dot
-        return score * cosine.clamp_min(0.1) ** cosine_power if cosine_power else score
+        a, r = _with_reference(look, layer)
+        dot = score = (a * r).sum(dim=1)
+        if power:
+            score = dot * (directions(a) * r).sum(dim=1).clamp_min(0.1) ** power
+        return score * angles.cosine(a, r).clamp_min(0.1) ** cosine_power if cosine_power else score
 
     return Objective(f"caricature at {layer}", frozenset([layer]), value)
 
 
 def similarity(layer: str) -> Objective:
     """Cosine with the reference over all channels and positions together; needs `reference`."""
-    return Objective(f"cosine at {layer}", frozenset([layer]), lambda look: _with_reference(look, layer)[2])
+    name = f"cosine at {layer}"
+    return Objective(name, frozenset([layer]), lambda look: angles.cosine(*_with_reference(look, layer)))
 
 
 def weighted(layer: str, weights: Tensor) -> Objective:
@@ -98,7 +102,8 @@ def diversity(layer: str, sets: Tensor | None = None) -> Objective:
 
     def value(activations: Tensor) -> Tensor:
         rows = activations.flatten(2)
-        grams = normalize((rows @ rows.transpose(1, 2)).flatten(1), dim=1, eps=1e-10)
+        rows = rows / torch.where((largest := rows.detach().abs().amax(dim=(1, 2), keepdim=True)) > 0, largest, 1.0)
+        grams = directions((rows @ rows.transpose(1, 2)).flatten(1))
         one_set = torch.zeros(len(grams), dtype=torch.int64) if sets is None else sets
         together = (one_set[:, None] == one_set).to(grams)
         others = together - torch.eye(len(grams)).to(grams)
@@ -157,18 +162,16 @@ def _compare(activations: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
     if vectors.shape not in (activations.shape[:2], activations.shape[1:2]):
         raise UserError(f"vectors {tuple(vectors.shape)} do not fit activations {tuple(activations.shape)}")
     vectors = vectors.to(activations)
-    dot = (activations * vectors[..., None, None]).sum(dim=1)
-    length = (activations.norm(dim=1) + 1e-4) * (vectors.norm(dim=-1)[..., None, None] + 1e-4)
-    return dot, dot / length
+    pairs = (activations, vectors), (directions(activations, 1), directions(vectors))
+    dot, cosine = ((maps * rows[..., None, None]).sum(dim=1) for maps, rows in pairs)
+    return dot, cosine
 
 
-def _with_reference(look: Look, layer: str) -> tuple[Tensor, Tensor, Tensor]:
-    """<reference, a>, |a| and the cosine, each (B,)."""
+def _with_reference(look: Look, layer: str) -> tuple[Tensor, Tensor]:
+    """Activations of the images and of their references, each (B, C * h * w)."""
     if layer not in look.reference:
         raise UserError(f"the objective at {layer!r} compares with an image: give `reference`")
-    a, r = (of[layer].flatten(1) for of in (look.activations, look.reference))
-    dot, length = (a * r).sum(dim=1), a.norm(dim=1)
-    return dot, length, dot / (length * r.norm(dim=1) + 1e-6)
+    return look.activations[layer].flatten(1), look.reference[layer].flatten(1)
 
 
 def _brief(indices: list[int]) -> str:

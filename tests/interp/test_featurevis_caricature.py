@@ -125,6 +125,18 @@ def test_attribution_is_activation_times_gradient_over_its_largest(trained, prob
     torch.testing.assert_close(attribution(trained, probe, "5"), squares / squares.amax(dim=(1, 2, 3), keepdim=True))
 
 
+@pytest.mark.parametrize("size", [1e-18, 1.0, 1e10])
+def test_attribution_of_any_size_and_where_nothing_speaks_for_the_class(size):
+    torch.manual_seed(0)
+    net, images = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 2)), torch.rand(3, 1, 8, 8)
+    net[0].weight.data *= size
+    net[0].bias.data.zero_()
+    net[3].weight.data[0], net[3].weight.data[1] = net[3].weight.data[0].abs(), -net[3].weight.data[0].abs()
+    for_it, against = (attribution(net, images, "1", torch.full((3,), j)) for j in (0, 1))
+    torch.testing.assert_close(for_it.amax(dim=(1, 2, 3)), torch.ones(3))
+    torch.testing.assert_close(against, -for_it)
+
+
 def test_iterated_attribution_is_the_chain_by_hand(trained, probe):
     late = attribution(trained, probe, "7", torch.arange(10))
     early = capture(trained, probe, ["5"])["5"].requires_grad_()

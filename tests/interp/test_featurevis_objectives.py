@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from interp import angles
 from interp.errors import UserError
 from interp.featurevis.objective import Look
 from interp.featurevis.objectives import (
@@ -36,7 +37,7 @@ WEIGHTS = torch.randn(B, C, H, W, generator=torch.Generator().manual_seed(6))
 
 
 def angle(a, v):
-    return (a @ v) / ((a.norm() + 1e-4) * (v.norm() + 1e-4))
+    return (a @ v) / (a.norm() * v.norm())
 
 
 def positions(a):
@@ -54,7 +55,7 @@ def gram(a):
 
 def caricature_by_hand(a, r, power, cosine_power):
     dot = (a * r).sum()
-    return dot * max(0.1, dot / (1e-6 + a.norm())) ** power * max(0.1, angle(a.flatten(), r.flatten())) ** cosine_power
+    return dot * max(0.1, dot / a.norm()) ** power * max(0.1, angle(a.flatten(), r.flatten())) ** cosine_power
 
 
 BY_HAND = {
@@ -106,6 +107,33 @@ def test_gradient_agrees_with_finite_differences(name):
 
     inputs = seen.activations["conv"].requires_grad_(), seen.images.requires_grad_()
     assert torch.autograd.gradcheck(value, inputs, fast_mode=True, eps=1e-7, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e-6, 1e15])
+@pytest.mark.parametrize("name", ["cosine", "similarity", "diversity", "directions", "caricature"])
+def test_angles_do_not_depend_on_the_size_of_activations(name, scale):
+    degree = {"directions": 1, "caricature": 2}.get(name, 0)  # of the dot product beside the angle
+    made = {"diversity": diversity("conv"), "caricature": caricature("conv", cosine_power=1)}
+    objective = made.get(name) or BY_HAND[name][0]
+    seen = look(torch.float64)
+    tiny = {layer: [part[layer] * scale for part in (seen.activations, seen.reference)] for layer in ("conv",)}
+    small = Look(seen.images, *({layer: parts[at].requires_grad_() for layer, parts in tiny.items()} for at in (0, 1)))
+    values = objective(small)
+    torch.testing.assert_close(values / scale**degree, objective(seen), rtol=1e-9, atol=1e-12)
+    (gradient,) = torch.autograd.grad(values.sum(), small.activations["conv"])
+    assert gradient.isfinite().all() and gradient.any()
+
+
+def test_angles_in_half_the_precision_of_small_activations_and_of_zeros():
+    a, r = torch.rand(2, B, 64) * 1e-30
+    expected = torch.nn.functional.cosine_similarity(a.double(), r.double(), eps=0.0)
+    torch.testing.assert_close(angles.cosine(a, r), expected.float())
+    rough = angles.cosine((a * 1e25).bfloat16(), (r * 1e25).bfloat16())
+    assert rough.dtype == torch.float32 and (rough - expected).abs().max() < 1e-2
+    zeros = torch.zeros(2, 5, requires_grad=True)
+    found = angles.cosine(zeros, torch.ones(2, 5))
+    assert torch.equal(found, torch.zeros(2)) and torch.autograd.grad(found.sum(), zeros)[0].isfinite().all()
+    assert angles.cosine(torch.full((1, 3), torch.nan), torch.ones(1, 3)).isnan().all()
 
 
 def test_diversity_compares_images_of_the_same_set_only():
