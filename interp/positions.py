@@ -1,60 +1,77 @@
 """A layer's output as a grid of positions with channels, whatever its layout: convolutions and transformers alike."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isqrt
 
-import torch
 from torch import Tensor, nn
+
+# The axes of images and of channels by kind: (B, C, H, W), (B, H, W, C), (B, T, C), (T, B, C), (B, C, T), (B, C).
+AXES = {
+    "channels_first": (0, 1), "channels_last": (0, 3), "tokens": (0, 2), "tokens_first": (1, 2), "flattened": (0, 1),
+    "vector": (0, 1),
+}  # fmt: skip
+MAPS = ("channels_first", "channels_last")
 
 
 @dataclass(frozen=True)
 class Layout:
     """Where the positions and channels of a layer's output lie."""
 
-    kind: str  # channels_first (B, C, H, W), channels_last (B, H, W, C) or tokens (B, T, C)
+    kind: str  # one of AXES
     height: int
     width: int
-    prefix: int = 0  # tokens before the grid: class and register tokens
+    prefix: int = 0  # class and register tokens before those of the grid
+    suffix: int = 0  # the same after them
 
-    def channels(self, shape: tuple[int, ...]) -> int:
+    def channels(self, shape: Sequence[int]) -> int:
         """How many channels an output of `shape` has."""
-        return shape[1] if self.kind == "channels_first" else shape[-1]
+        return shape[AXES[self.kind][1]]
+
+    @property
+    def special(self) -> int:
+        """How many class and register tokens each image has besides those of the grid."""
+        return self.prefix + self.suffix
 
     @property
     def about(self) -> str:
         """What a reader should know of the layout, '' where it is a convolution's."""
-        if self.kind != "tokens":
+        if self.kind == "vector":
+            return " (a vector: it has one position)"
+        if self.kind in MAPS:
             return ""
-        left_out = {0: "", 1: ", the class token left out"}.get(self.prefix, f", {self.prefix} special tokens left out")
-        return f" (tokens on their {self.height} x {self.width} grid{left_out})"
+        left_out = {0: "", 1: ", the class token left out"}
+        said = left_out.get(self.special, f", {self.special} special tokens left out")
+        return f" (tokens on their {self.height} x {self.width} grid{said})"
 
     def grid(self, output: Tensor) -> Tensor:
         """(B, C, H, W) of an output; class and register tokens are left out."""
-        if self.kind == "channels_first":
-            return output
-        if self.kind == "channels_last":
-            return output.movedim(-1, 1)
-        return output[:, self.prefix :].movedim(-1, 1).unflatten(2, (self.height, self.width))
+        if self.kind == "vector":
+            return output[:, :, None, None]
+        moved = output.movedim(AXES[self.kind], (0, 1))
+        if self.kind in MAPS:
+            return moved
+        return moved.narrow(2, self.prefix, self.height * self.width).unflatten(2, (self.height, self.width))
 
     def output(self, grid: Tensor) -> Tensor:
         """An output of the layer's own shape that holds `grid` (B, C, H, W), and zeros in class and register tokens.
 
         The transpose of `grid`: also what turns a change of positions into a change of the output.
         """
-        if self.kind == "channels_first":
-            return grid
-        if self.kind == "channels_last":
-            return grid.movedim(1, -1)
-        tokens = grid.flatten(2).movedim(1, -1)
-        return torch.cat([tokens.new_zeros(len(tokens), self.prefix, tokens.shape[2]), tokens], dim=1)
+        if self.kind == "vector":
+            return grid.flatten(1)
+        if self.kind not in MAPS:
+            grid = nn.functional.pad(grid.flatten(2), (self.prefix, self.suffix))
+        return grid.movedim((0, 1), AXES[self.kind])
 
 
 def layout(shape: tuple[int, ...], body: nn.Module) -> Layout | None:
-    """The layout of a layer's output of `shape` in the network `body`, None where it has no grid of positions.
+    """The likeliest layout of a layer's output of `shape` in the network `body`, None where it has no grid.
 
-    Of four dimensions the channels come last where the first two of the others are equal and the third is not
-    (Swin); of three, the tokens must fill a square grid (or the one of `body.patch_embed`) after the class and register
-    tokens, whose count is the network's own (`num_prefix_tokens` of timm) or at most 5.
+    By the shape alone, for layers that do not change with the image: of four dimensions the channels come last where
+    the first two of the others are equal and the third is not (Swin); of three, the tokens must fill a square grid (or
+    the one of `body.patch_embed`) after the class and register tokens, whose count is the network's own
+    (`num_prefix_tokens` of timm) or at most 5.
     """
     if len(shape) == 4:
         if shape[1] == shape[2] != shape[3]:

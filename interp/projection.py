@@ -4,7 +4,6 @@ Letters: N images, D dimensions of an embedding, J classes.
 """
 
 from collections.abc import Callable, Iterable
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from interp.bypass import read_by_head
 from interp.confusion import answers
 from interp.errors import UserError, unknown
-from interp.layers import find_layer, unwrap
-from interp.positions import layout as positions
+from interp.layers import find_layer, layouts
+from interp.modules import watched
+from interp.positions import Layout
 from interp.result import finite
 from interp.share import handed_in
 
@@ -39,13 +40,22 @@ def embed(
 ) -> Embeddings:
     """The output of `layer`, averaged over its positions, for batches of (images (n, C, H, W), labels (n,)).
 
-    Where `layer` is None, what the last linear layer reads, which is what a classifier decides on. Thumbnails are
-    `side` pixels at most. Raises UserError for a layer that does not exist or puts out no vector, map or tokens, and
-    ValueError for NaN. Batches that many processes share are put together on the first, which goes on alone.
+    Where `layer` is None, what the last linear layer or 1 x 1 convolution reads, which is what a classifier decides on.
+    Thumbnails are `side` pixels at most. Raises UserError for a layer that does not exist or puts out no vector, map or
+    tokens, and ValueError for NaN. Batches that many processes share are put together on the first, which goes on
+    alone.
     """
     columns: tuple[list[Tensor], ...] = ([], [], [], [])
-    for images, labels in batches:
-        logits, vectors = _forward(net, images, layer)
+    at: Layout | None = None
+    for number, (images, labels) in enumerate(batches):
+        if layer is not None and number == 0:
+            at = layouts(net, images, [layer])[layer]
+        logits, vectors = read_by_head(net, images) if layer is None else _read(net, images, layer, at)
+        if vectors is None:
+            raise UserError(
+                "the network has no linear layer whose input could be embedded, and no 1 x 1 convolution: name a layer "
+                "with layer=NAME"
+            )
         size = min(side, max(images.shape[-2:]))
         small = nn.functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
         kept = (vectors.float(), labels, answers(logits), (small.clamp(0, 1) * 255).round().byte())
@@ -56,35 +66,26 @@ def embed(
     return found
 
 
-def _forward(net: nn.Module, images: Tensor, layer: str | None) -> tuple[Tensor, Tensor]:
+def _read(net: nn.Module, images: Tensor, layer: str, at: Layout | None) -> tuple[Tensor, Tensor]:
     """Logits (n, J) and embeddings (n, D) from one forward pass."""
-    linear = [module for module in net.modules() if isinstance(module, nn.Linear)]
-    if layer is None and not linear:
-        raise UserError("the network has no linear layer whose input could be embedded: name a layer with layer=NAME")
-    seen: list[Any] = []
-    if layer is None:
-        handle = linear[-1].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
-    else:  # copied, since a later ReLU(inplace=True) would rewrite it
-        handle = find_layer(net, layer).register_forward_hook(lambda _module, _inputs, out: seen.append(deepcopy(out)))
-    try:
+    seen: list[Tensor] = []
+
+    def note(_name: str, tensor: Tensor | None) -> None:
+        assert tensor is not None  # it was one when its layout was found
+        seen.append(tensor.clone())  # a later ReLU(inplace=True) would rewrite it
+
+    with watched({layer: find_layer(net, layer)}, note):
         logits = net(images)
-    finally:
-        handle.remove()
-    if not seen:
-        raise UserError(f"layer {layer!r} does not run in a forward pass")
-    return logits, _pooled(seen[-1], net, layer)
+    return logits, _pooled(seen[-1], at, layer)
 
 
-def _pooled(output: Any, net: nn.Module, layer: str | None) -> Tensor:
+def _pooled(output: Tensor, at: Layout | None, layer: str) -> Tensor:
     """The mean over positions or, where they fill no grid, over tokens."""
-    shape = tuple(output.shape) if isinstance(output, Tensor) else ()
-    if len(shape) == 2:
-        return output
-    if grid := positions(shape, unwrap(net)):
-        return grid.grid(output).mean(dim=(2, 3))
-    if len(shape) == 3:
+    if at is not None:
+        return at.grid(output).mean(dim=(2, 3))
+    if output.ndim == 3:
         return output.mean(dim=1)
-    raise UserError(f"layer {layer!r} cannot be embedded: it puts out {shape or type(output).__name__}")
+    raise UserError(f"layer {layer!r} cannot be embedded: it puts out {tuple(output.shape)}")
 
 
 def reduce(vectors: Tensor, dimensions: int = 50, seed: int = 0) -> tuple[Tensor, float]:

@@ -8,11 +8,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from interp.angles import cosine, directions
 from interp.attribution.trust import cascade
 from interp.draw import enlarge, grid, rgb, stepped
 from interp.errors import UserError, unknown
 from interp.featurevis import CANVASES, COLOURS, Caricatures, attribution_caricatures, caricatures, start
 from interp.layers import Layer, find_layer, layers, spread_layers
+from interp.modules import split
 from interp.parts import attempt, drawn, each_of, of_those_that_can, omissions
 from interp.probe import Probe
 from interp.result import Result, longer_film
@@ -208,7 +210,7 @@ class CaricaturePlugin(Plugin):
             return labels
         if (index := class_index(target, probe.class_names)) is not None:
             return torch.full_like(labels, index)
-        if target in layers(net):
+        if split(target)[0] in layers(net):
             return target
         raise unknown(f"plugin.{self.name}.targets", target, [*WORDS, *probe.class_names, *layers(net)])
 
@@ -231,9 +233,9 @@ class CaricaturePlugin(Plugin):
         found = []
         for index, layer in enumerate(at):
             both = [layer.activations(net, x, self.batch_size).flatten(1) for x in (drawn.pictures[:, index], images)]
-            cosine = nn.functional.normalize(both[0], dim=1) @ nn.functional.normalize(both[1], dim=1).T
-            nearest_other = cosine.masked_fill(~other, -2).amax(dim=1)
-            found.append((cosine.diagonal() > nearest_other).float().masked_fill(~other.any(dim=1), -1))
+            alike = directions(both[0]) @ directions(both[1]).T
+            nearest_other = alike.masked_fill(~other, -2).amax(dim=1)
+            found.append((alike.diagonal() > nearest_other).float().masked_fill(~other.any(dim=1), -1))
         return torch.stack(found, dim=1)
 
     def _control(
@@ -245,5 +247,5 @@ class CaricaturePlugin(Plugin):
         cosines = []
         for index, layer in enumerate(at):
             both = [layer.activations(net, x, self.batch_size).flatten(1) for x in (drawn[:, index], images)]
-            cosines.append(nn.functional.cosine_similarity(both[0], both[1]))
+            cosines.append(cosine(both[0], both[1]))
         return drawn, torch.stack(cosines, dim=1)

@@ -204,7 +204,7 @@ class ClassAttributionPlugin(Plugin):
         about = {"all": "all classes", "top": f"each image's {STRONGEST} strongest classes"}
         about["weighted"] = "all classes by the root of their probability"
         smooth = self.smooth * " (max pooling smoothed: it can hide what the network does)"
-        tokens = "".join(dict.fromkeys(layer.layout.about for layer in layers))
+        tokens = "".join(dict.fromkeys(layer.about for layer in layers))
         return ClassAttributionResult(
             probe.images, tuple(probe.label_names()), tuple(layer.name for layer in layers), torch.stack(maps),
             torch.stack(weights), torch.stack(errors), torch.stack(negative), probe.class_names, self.shown,

@@ -246,7 +246,7 @@ class NMFPlugin(Plugin):
         left_out: list[str] = []
         rest, precision = precise(net, probe.images[:1])
         order, found, effects = self._in_order(found, self._effects(net, layer, rest, found, probe, left_out))
-        about = layer.layout.about + precision * bool(effects["classes"])
+        about = layer.about + precision * bool(effects["classes"])
         icons = attempt(left_out, "pictures of the groups", lambda: self._draw(net, probe, layer, found.channel),
                         settings=False)  # fmt: skip
         measured = attempt(left_out, "null, floor and restarts", lambda: self._trust(activations, found))

@@ -139,7 +139,7 @@ class ProjectionPlugin(Plugin):
         left_out = self._unpredicted(found.predicted)
         measured = attempt(left_out, "measures of the layout", lambda: measures(vectors, found.labels, layout))
         return ProjectionResult(
-            vectors, kept, self.layer or "the input of the last linear layer", layout, self.method, self.iterations,
+            vectors, kept, self.layer or _read(net), layout, self.method, self.iterations,
             self.seed, found.labels, found.predicted, probe.class_names, found.thumbnails, of,
             measured or {}, layout[None], (0,), left_out=tuple(left_out),
         )  # fmt: skip
@@ -147,3 +147,9 @@ class ProjectionPlugin(Plugin):
     def _unpredicted(self, predicted: Tensor) -> list[str]:
         missing = int((predicted < 0).sum())
         return [f"predictions of {missing} images (their logits are NaN or infinite)"] if missing else []
+
+
+def _read(net: nn.Module) -> str:
+    """What is embedded where no layer is named."""
+    linear = any(isinstance(module, nn.Linear) for module in net.modules())
+    return f"the input of the last {'linear layer' if linear else '1 x 1 convolution'}"

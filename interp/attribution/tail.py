@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from interp.layers import Layer, capture, find_layer
+from interp.layers import Layer, capture
+from interp.modules import replaced
 from interp.replica import HALF, precise
 
 
@@ -31,15 +32,8 @@ class Tail:
     def __call__(self, activations: Tensor) -> Tensor:
         """Logits (B, J) where the layer puts out `activations` (B, C, h, w)."""
         output = self._rest + self.layer.layout.output(activations)  # a new tensor: what follows may write into it
-
-        def instead(_module: nn.Module, _inputs: tuple, own: Tensor) -> Tensor:
-            return output.to(own.dtype)
-
-        handle = find_layer(self.net, self.layer.name).register_forward_hook(instead)
-        try:
+        with replaced(self.net, self.layer.name, lambda own: output.to(own.dtype)):
             logits = self.net(self.images)
-        finally:
-            handle.remove()
         return logits.float() if logits.dtype in HALF else logits
 
     def push(self, tangents: Tensor, smooth: bool = False) -> Tensor:

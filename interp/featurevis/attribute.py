@@ -1,15 +1,15 @@
 """What in an image's activations matters to a class or to a later layer: the weights of attribution caricatures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from interp.attribution.tail import SmoothMaxPool
 from interp.errors import UserError
-from interp.featurevis.gradients import frozen
-from interp.layers import find_layer, forward_to, unwrap
-from interp.positions import layout
+from interp.layers import find_layer, forward_to, layouts
+from interp.modules import frozen, replaced
+from interp.positions import Layout
 
 Target = Tensor | str | None
 
@@ -25,40 +25,42 @@ def attribution(net: nn.Module, images: Tensor, layers: str | Sequence[str], tar
     """
     names = [layers] if isinstance(layers, str) else list(layers)
     with frozen(net), SmoothMaxPool():
+        at = layouts(net, images, [*names, target] if isinstance(target, str) else names)
         weights: Tensor | None = None
         for name, later in reversed(list(zip(names, [*names[1:], target], strict=True))):
-            weights = _step(net, images, name, later, weights)
+            weights = _step(net, images, at, name, later, weights)
         assert weights is not None
         return weights
 
 
-def _step(net: nn.Module, images: Tensor, name: str, later: Target, weights: Tensor | None) -> Tensor:
-    """Attribution at `name` to `later`, whose activations are weighted by `weights` if there are any."""
-    layer, leaves = find_layer(net, name), []
+Layouts = Mapping[str, Layout | None]
 
-    def cut(_module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
+
+def _step(net: nn.Module, images: Tensor, at: Layouts, name: str, later: Target, weights: Tensor | None) -> Tensor:
+    """Attribution at `name` to `later`, whose activations are weighted by `weights` if there are any."""
+    leaves: list[Tensor] = []
+
+    def cut(output: Tensor) -> Tensor:
         leaves.append(output.detach().clone().requires_grad_())
         return leaves[-1].clone()  # a later ReLU(inplace=True) may not write to a leaf
 
-    handle = layer.register_forward_hook(cut)
-    try:
-        reached = _target(net, images, name if later is None else later, weights)
-    finally:
-        handle.remove()
+    with replaced(net, name, cut):
+        reached = _target(net, images, at, name if later is None else later, weights)
     (gradient,) = torch.autograd.grad(reached, leaves[:1], allow_unused=True) if reached.requires_grad else (None,)
     if gradient is None:
         raise UserError(f"what comes out of layer {name!r} does not reach {later!r}: name layers from early to late")
-    at = layout(tuple(gradient.shape), unwrap(net))
-    if at is None:
+    if (here := at[name]) is None:
         raise UserError(f"layer {name!r} puts out {tuple(gradient.shape)}, which has no grid of positions")
-    weights = at.grid(leaves[0].detach() * gradient)
-    return (weights / weights.amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-12)).float()
+    weights = here.grid(leaves[0].detach() * gradient).float()
+    most = weights.amax(dim=(1, 2, 3), keepdim=True)
+    most = torch.where(most > 0, most, weights.abs().amax(dim=(1, 2, 3), keepdim=True))  # nothing speaks for it
+    return weights / torch.where(most > 0, most, 1.0)
 
 
-def _target(net: nn.Module, images: Tensor, target: Tensor | str, weights: Tensor | None) -> Tensor:
+def _target(net: nn.Module, images: Tensor, at: Layouts, target: Tensor | str, weights: Tensor | None) -> Tensor:
     if isinstance(target, Tensor):
         return net(images).gather(1, target[:, None].to(images.device)).sum()
     output = forward_to(net, images, {target: find_layer(net, target)})[target]
-    at = layout(tuple(output.shape), unwrap(net))
-    activations = at.grid(output) if at else output
+    here = at[target]
+    activations = here.grid(output) if here else output
     return (activations * (activations if weights is None else weights)).sum()

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
+from interp.angles import directions
 from interp.errors import UserError
 from interp.featurevis.canvas import Fft
 from interp.featurevis.objectives import direction
@@ -46,12 +46,12 @@ def activation_grid(
     """
     if positions < 1:
         raise UserError(f"positions={positions}: at least 1 row and column must be drawn")
-    seen = Layer.named(net, images, layer).activations(net, images)
+    seen = Layer.named(net, images, layer, vectors=False).activations(net, images)
     rows, columns = (_spread(count, positions) for count in seen.shape[2:])
     vectors = seen[:, :, rows][:, :, :, columns].movedim(1, -1)
     shape = (vectors[..., 0].numel(), images.shape[1], *(size or images.shape[2:]))
     canvas = Fft.noise(shape, colour=colour, seed=seed, device=images.device)
-    objective = direction(layer, normalize(vectors.flatten(0, 2), dim=1), power)
+    objective = direction(layer, directions(vectors.flatten(0, 2)), power)
     drawn = render(net, canvas, objective, seed=seed, **options)
     cells, values, start = (each.unflatten(0, vectors.shape[:3]) for each in (drawn.images, drawn.values, drawn.start))
     return ActivationGrid(cells, vectors.norm(dim=-1), values, start, rows, columns)
@@ -62,8 +62,8 @@ def mosaic(cells: Tensor, norms: Tensor, paper: float = 1.0) -> Tensor:
 
     The largest norm of each image fills its cell; around smaller ones there is `paper`.
     """
-    largest = norms.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
-    side = (norms / largest).sqrt().clamp_min(1e-3).flatten()
+    largest = norms.amax(dim=(1, 2), keepdim=True)
+    side = (norms / torch.where(largest > 0, largest, 1.0)).sqrt().clamp_min(1e-3).flatten()
     maps = torch.zeros(len(side), 2, 3, device=cells.device)
     maps[:, 0, 0] = maps[:, 1, 1] = 1 / side
     small = warp(cells.flatten(0, 2) - paper, maps, (cells.shape[-2], cells.shape[-1])) + paper

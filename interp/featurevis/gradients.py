@@ -1,12 +1,11 @@
 """Other gradients for ReLU and max pooling, within a `with` and without a hook on the network."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from math import inf
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import hardtanh, relu, relu6
 from torch.overrides import TorchFunctionMode
 
@@ -64,21 +63,3 @@ class _Redirected(torch.autograd.Function):
         ctx.mode.useful = True
         outwards = ((output <= low) & (grad > 0)) | ((output >= high) & (grad < 0))
         return torch.where(alive, usual, grad.masked_fill(outwards, 0)), None, None, None
-
-
-@contextmanager
-def frozen(net: nn.Module) -> Iterator[None]:
-    """`net` in eval mode with weights that get no gradients, gradients possible; as before when the block ends."""
-    modes = [(module, module.training) for module in net.modules()]
-    wanted = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    try:
-        net.eval()
-        for parameter in wanted:
-            parameter.requires_grad_(False)
-        with torch.enable_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for parameter in wanted:
-            parameter.requires_grad_(True)

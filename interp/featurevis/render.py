@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from interp.errors import UserError
 from interp.featurevis.canvas import Canvas
-from interp.featurevis.gradients import RedirectedRelu, frozen
+from interp.featurevis.gradients import RedirectedRelu
 from interp.featurevis.progress import steps_with_bar
 from interp.featurevis.scene import Parts, Scene
 from interp.featurevis.transforms import NONE, Transforms, for_size
+from interp.modules import frozen
 
 
 @dataclass(frozen=True)
@@ -121,12 +122,13 @@ class _Run:
     def result(self) -> Rendered:
         values, images = self.value("at the end"), self.images()
         parameters = [p.detach() for p in self.canvas.parameters]
+        most = self.influence.amax(dim=(1, 2), keepdim=True)
         return Rendered(
             images=images,
             values=values,
             start=self.start,
             history=torch.stack(self.history) if self.history else values.new_zeros(0, len(values)),
             film=torch.stack(self.film) if self.film else images.new_zeros(0, *images.shape),
-            influence=self.influence / self.influence.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12),
+            influence=self.influence / torch.where(most > 0, most, 1.0),
             canvas=replace(self.canvas, parameters=parameters),
         )

@@ -1,9 +1,8 @@
 """What is rendered: a network in which each image of a batch has an objective, and perhaps a reference."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +11,9 @@ from interp.errors import UserError
 from interp.featurevis.fold import folded
 from interp.featurevis.objective import Look, Objective
 from interp.featurevis.transforms import NONE, Transforms
-from interp.layers import find_layer, forward_to, unwrap
-from interp.positions import layout
+from interp.layers import find_layer, forward_to, layouts
+from interp.positions import Layout
+from interp.tracing import eager
 
 Parts = Objective | Sequence[tuple[Objective, int]]
 
@@ -28,6 +28,9 @@ class Scene:
     groups: Tensor  # (B,) int64
     reference: Tensor | None  # (R, C, H, W)
     precision: torch.dtype | None  # of autocast, None where it is off
+    layouts: dict[torch.Size, dict[str, Layout | None]] = field(
+        default_factory=dict
+    )  # of the layers, by size of frames
 
     @classmethod
     @contextmanager
@@ -52,12 +55,11 @@ class Scene:
         precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         with ExitStack() as stack:
             stack.enter_context(torch.autocast(kind, enabled=False))
-            if "torch._dynamo" in sys.modules:  # else nothing is compiled, and importing it takes seconds
-                stack.enter_context(torch.compiler.set_stance("force_eager"))  # hooks must run, and end the pass
+            stack.enter_context(eager())
             scene = cls(net, parts, layers, groups.to(images.device), reference, precision)
             if fold and layers and precision is None:
                 sample = torch.rand(images[:1].shape, generator=torch.Generator().manual_seed(0)).to(images.device)
-                stack.enter_context(folded(net, scene.feed(sample), layers))
+                stack.enter_context(folded(net, _fed(net, sample), layers))
             yield scene
 
     @property
@@ -104,26 +106,27 @@ class Scene:
             return {}
         kind = frames.device.type
         with torch.autocast(kind, self.precision or torch.get_autocast_dtype(kind), self.precision is not None):
-            seen = forward_to(self.net, self.feed(frames), {name: self.layers[name] for name in names})
-        return {name: _spatial(self.net, name, tensor).float() for name, tensor in seen.items()}
-
-    def feed(self, frames: Tensor) -> Tensor:
-        """`frames` as the network wants them; channels last makes convolutions faster on CPUs and GPUs."""
-        weights = (p.dtype for p in self.net.parameters() if p.is_floating_point())
-        return frames.to(next(weights, frames.dtype), memory_format=torch.channels_last)
+            if frames.shape[1:] not in self.layouts:
+                self.layouts[frames.shape[1:]] = layouts(self.net, _fed(self.net, frames[:1].detach()), self.layers)
+            seen = forward_to(self.net, _fed(self.net, frames), {name: self.layers[name] for name in names})
+        at = self.layouts[frames.shape[1:]]
+        return {name: _spatial(at[name], name, tensor).float() for name, tensor in seen.items()}
 
 
-def _spatial(net: nn.Module, name: str, output: Tensor) -> Tensor:
+def _spatial(at: Layout | None, name: str, output: Tensor) -> Tensor:
     """Activations (B, C, h, w) of a layer's `output`; logits (B, J) have one position."""
-    if output.ndim == 2:
-        return output[:, :, None, None]
-    at = layout(tuple(output.shape), unwrap(net))
-    if at is None:
-        raise UserError(
-            f"layer {name!r} puts out {tuple(output.shape)}; feature visualisation needs (B, C, H, W), tokens on "
-            "a grid or (B, C): choose a convolutional layer, a transformer block or the head"
-        )
-    return at.grid(output)
+    if at is not None:
+        return at.grid(output)
+    raise UserError(
+        f"layer {name!r} puts out {tuple(output.shape)}; feature visualisation needs (B, C, H, W), tokens on "
+        "a grid or (B, C): choose a convolutional layer, a transformer block or the head"
+    )
+
+
+def _fed(net: nn.Module, frames: Tensor) -> Tensor:
+    """`frames` as the network wants them; channels last makes convolutions faster on CPUs and GPUs."""
+    weights = (p.dtype for p in net.parameters() if p.is_floating_point())
+    return frames.to(next(weights, frames.dtype), memory_format=torch.channels_last)
 
 
 def _one_each(objective: Objective, look: Look) -> Tensor:

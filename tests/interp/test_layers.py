@@ -15,10 +15,11 @@ class Reuses(nn.Module):
         super().__init__()
         self.conv1, self.conv2, self.relu = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(True)
         self.stem, self.pool = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(True)), nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(4, 3)
 
     def forward(self, x):
         x = self.stem(self.relu(self.conv2(self.relu(self.conv1(x)))))
-        return self.pool(x).flatten(1)
+        return self.head(self.pool(x).flatten(1))
 
 
 def test_names_are_those_inside_the_wrappers(net):
