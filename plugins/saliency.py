@@ -16,6 +16,7 @@ from interp.attribution.trust import LIMITS, areas, map_checks, verdict
 from interp.draw import divergent, enlarge, grid, rgb
 from interp.draw.table import html_table
 from interp.errors import UserError, unknown
+from interp.layers import Layer
 from interp.parts import attempt, drawn, omissions
 from interp.probe import Probe
 from interp.result import Cell, Result, finite, longer_film
@@ -37,7 +38,7 @@ class SaliencyResult(Result):
     about: str  # target and blank image in words
     methods: tuple[str, ...]  # M names
     maps: Tensor  # (B, M, H, W) attributions, summed over channels
-    layer: str  # of Grad-CAM, '' without it
+    layer: str  # of Grad-CAM and what to know of it, '' without it
     checks: dict[str, dict[str, float]]  # by method, by name (interp.attribution.trust); empty where none were made
     film: Tensor  # (E, B, H, W) maps of the first method at this look and earlier ones, or (E, B, 0, 0)
     looks: tuple[int, ...]  # E numbers of these looks, from 0
@@ -171,16 +172,16 @@ class SaliencyPlugin(Plugin):
         left_out: list[str] = []
         task = Task(probe.images, targets, blank, self.layer, self.steps, self.samples, self.noise, self.batch_size)
         panels = attempt(left_out, "the panels", lambda: self._panels(net, task))
+        task = self._placed(net, task)
         methods, maps, checks = self._explained(net, task, left_out)
         if panels is None and not methods:
             raise ValueError(f"nothing can be explained: {'; '.join(left_out)}")
-        chosen = settled(net, "grad_cam", task).layer if "grad_cam" in methods else None
-        self.layer, none = self.layer or chosen, torch.zeros(0)
+        none, at = torch.zeros(0), task.layer if "grad_cam" in methods else None
         return SaliencyResult(
             images=probe.images, labels=tuple(probe.class_names[target] for target in targets.tolist()),
             gradient=panels.gradient if panels else none, baseline=panels.baseline if panels else none,
             about=f"{which}; the baseline's image is {colour}", methods=methods, maps=maps,
-            layer=chosen or "", left_out=tuple(left_out), checks=checks,
+            layer=f"{at.name}{at.about}" if isinstance(at, Layer) else "", left_out=tuple(left_out), checks=checks,
             film=(maps[:, 0] if methods else maps.new_zeros(len(probe), 0, 0))[None], looks=(0,),
         )  # fmt: skip
 
@@ -190,6 +191,14 @@ class SaliencyPlugin(Plugin):
         if mean is not None:
             return mean, "the mean colour"
         return torch.zeros(1, 1, 1), "black" + ", as the network has no mean colour" * (self.blank == "mean")
+
+    def _placed(self, net: nn.Module, task: Task) -> Task:
+        """The task with the layer of Grad-CAM, chosen once; without one where none fits, as that method then says."""
+        if "grad_cam" in self.methods:
+            place = partial(settled, net, "grad_cam", task)
+            task = attempt([], "grad_cam", place, settings=self.layer is not None) or task
+            self.layer = task.layer.name if isinstance(task.layer, Layer) else self.layer
+        return task
 
     def _panels(self, net: nn.Module, task: Task) -> Saliency:
         found = saliency(net, task.images, task.targets, task.blank, self.batch_size)
@@ -228,7 +237,7 @@ class SaliencyPlugin(Plugin):
 
     def _maps(self, net: nn.Module, method: str, task: Task) -> Tensor:
         """(B, H, W) summed over channels; raises ValueError where they would not mean what the name says."""
-        if why := unfit(net, method, task.images, self.layer):
+        if why := unfit(net, method, task.images, task.layer):
             raise ValueError(why)
         found = attribute(net, method, task)
         if why := falls_short(net, method, task, found):

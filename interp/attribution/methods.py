@@ -7,12 +7,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from interp.attribution.activations import hookable, unseen, used_twice
+from interp.attribution.activations import LAYERS, NONLINEAR, Separate, unseen
 from interp.attribution.saliency import mean_colour
+from interp.attribution.tail import Tail
 from interp.errors import UserError, unknown
-from interp.layers import choose_layer, find_layer
+from interp.layers import Layer, choose_layer
 from interp.parts import reason
 from interp.result import finite
+
+RELU = frozenset(["relu"])
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Task:
     images: Tensor
     targets: Tensor
     blank: Tensor  # (C, 1, 1) or (1, 1, 1): an image without content, for methods that compare with one
-    layer: str | None = None  # of Grad-CAM; None: the last with a grid
+    layer: str | Layer | None = None  # of Grad-CAM; None: as `choose_layer` does
     steps: int = 32  # of integrated gradients
     samples: int = 16  # of SmoothGrad
     noise: float = 0.15  # of SmoothGrad: standard deviation, in brightness
@@ -47,7 +50,7 @@ def attribute(net: nn.Module, method: str, task: Task) -> Tensor:
     """
     if method not in METHODS:
         raise unknown("attribution method", method, METHODS)
-    subject, task = hookable(net) if method in HOOKING else net, settled(net, method, task)
+    subject, task = _subject(net, method, task.images), settled(net, method, task)
     with warnings.catch_warnings(), torch.enable_grad():
         warnings.filterwarnings("ignore", "Setting (forward, )?backward hooks")
         maps = torch.cat([METHODS[method](subject, part).detach() for part in task.parts()])
@@ -55,10 +58,18 @@ def attribute(net: nn.Module, method: str, task: Task) -> Tensor:
 
 
 def settled(net: nn.Module, method: str, task: Task) -> Task:
-    """The task with a layer named, where the method looks at one: the same for all batches and for altered networks."""
-    if method != "grad_cam" or task.layer:
+    """The task with a layer found, where the method looks at one: the same for all batches and for altered networks."""
+    if method != "grad_cam" or isinstance(task.layer, Layer):
         return task
-    return replace(task, layer=choose_layer(net, task.images[:2], signed=True).name)
+    return replace(task, layer=choose_layer(net, task.images[:2], task.layer, signed=True))
+
+
+def _subject(net: nn.Module, method: str, images: Tensor) -> nn.Module:
+    """What the method looks at: a copy where it puts hooks on activations."""
+    if method not in HOOKING:
+        return net
+    guided = method == "guided_backprop"
+    return Separate(net, images[:1], RELU if guided else LAYERS, clamped=guided)
 
 
 def why_not(net: nn.Module, method: str, images: Tensor, layer: str | None = None) -> str:
@@ -80,24 +91,27 @@ def why_not(net: nn.Module, method: str, images: Tensor, layer: str | None = Non
         return reason(error)
 
 
-def unfit(net: nn.Module, method: str, images: Tensor, layer: str | None = None) -> str:
+def unfit(net: nn.Module, method: str, images: Tensor, layer: str | Layer | None = None) -> str:
     """`why_not` as far as the network's layers tell, without a map. Looks at two images."""
     from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR
 
     one = images[:2]
-    if method == "guided_backprop":
-        return unseen(net, one, (nn.ReLU,), frozenset(["relu"]))
-    if method == "deep_lift":
-        twice = used_twice(net, one)
-        return f"layer {twice} runs more than once" if twice else unseen(net, one, tuple(SUPPORTED_NON_LINEAR))
-    if method == "grad_cam":
+    if method in HOOKING:
+        guided = method == "guided_backprop"
+        kinds, among = ((nn.ReLU,), RELU) if guided else (tuple(SUPPORTED_NON_LINEAR), NONLINEAR)
         try:
-            kind = choose_layer(net, one, layer, signed=True).layout.kind
+            return unseen(_subject(net, method, one), one, kinds, among)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # other activations for the second image, or a network that cannot be copied
+            return reason(error)
+    if method == "grad_cam" and not isinstance(layer, Layer):
+        try:
+            choose_layer(net, one, layer, signed=True)
         except UserError:
             if layer:
                 raise
             return "no layer has a grid of positions"
-        return "" if kind == "channels_first" else "its layers hold tokens, not channels of maps"
     return ""
 
 
@@ -147,11 +161,12 @@ def _smoothgrad(net: nn.Module, task: Task) -> Tensor:
 
 
 def _grad_cam(net: nn.Module, task: Task) -> Tensor:
-    from captum.attr import LayerAttribution, LayerGradCam
-
-    module = find_layer(net, str(task.layer))
-    found = LayerGradCam(net, module).attribute(_leaf(task), task.targets, relu_attributions=True)
-    return LayerAttribution.interpolate(found, tuple(task.images.shape[2:]), "bilinear")
+    """As captum's LayerGradCam, which knows maps with channels first alone; also of tokens on their grid."""
+    assert isinstance(task.layer, Layer)  # as `settled` leaves it
+    tail = Tail(net, task.images, task.layer)
+    weights = tail.pull(task.targets[None])[0].mean(dim=(2, 3), keepdim=True)
+    maps = (weights * tail.activations).sum(dim=1, keepdim=True).relu()
+    return nn.functional.interpolate(maps, tuple(task.images.shape[2:]), mode="bilinear")
 
 
 def _guided_backprop(net: nn.Module, task: Task) -> Tensor:

@@ -79,15 +79,90 @@ def test_the_network_keeps_no_hook_no_gradient_and_no_attribute(net, task, metho
     assert all(p.grad is None and p.requires_grad for p in net.parameters())
 
 
-class Functional(nn.Module):
-    """Activations that no hook on modules sees."""
+class Calls(nn.Module):
+    """Two convolutions, each with an activation and a max pooling that are called as `act` and `pool` say."""
 
-    def __init__(self) -> None:
+    def __init__(self, act, pool) -> None:
         super().__init__()
-        self.conv, self.relu, self.head = nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(inplace=True), nn.Linear(4, 3)
+        self.first, self.second, self.head = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 5, 3), nn.Linear(5, 3)
+        self.act, self.pool = act, pool
 
     def forward(self, images):
-        return self.head(torch.nn.functional.relu(self.relu(self.conv(images)) - 0.1).mean(dim=(2, 3)))
+        for layer in (self.first, self.second):
+            images = self.pool(self.act(layer(images)))
+        return self.head(images.mean(dim=(2, 3)))
+
+
+def separate(net: Calls, act: type[nn.Module]) -> nn.Module:
+    """The same with layers of its own for each call."""
+    parts = [part for layer in (net.first, net.second) for part in (layer, act(), nn.MaxPool2d(2))]
+    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), net.head).eval()
+
+
+functional = nn.functional
+CALLS = {
+    "layers used twice": (nn.ReLU(), nn.MaxPool2d(2)),
+    "layers that write in place": (nn.ReLU(inplace=True), nn.MaxPool2d(2)),
+    "functions": (functional.relu, lambda x: functional.max_pool2d(x, 2)),
+    "torch's functions": (torch.relu, lambda x: torch.max_pool2d(x, (2, 2))),
+    "functions that write in place": (lambda x: functional.relu(x, True), nn.MaxPool2d(2)),
+    "methods": (lambda x: x.relu(), nn.MaxPool2d(2)),
+    "methods that write in place": (lambda x: x.relu_(), nn.MaxPool2d(2)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Setting .*hooks")
+@pytest.mark.parametrize("called", CALLS)
+def test_however_activations_are_called_they_are_explained_like_layers_of_their_own(called):
+    torch.manual_seed(0)
+    net = Calls(*CALLS[called]).eval()
+    alike = separate(net, nn.ReLU)
+    task = Task(torch.rand(3, 1, 16, 16), torch.tensor([0, 2, 1]), torch.zeros(1, 1, 1), batch_size=2)
+    blanks = task.blanks
+    expected = {
+        "guided_backprop": attr.GuidedBackprop(alike).attribute(task.images.clone().requires_grad_(), task.targets),
+        "deep_lift": attr.DeepLift(alike).attribute(task.images.clone().requires_grad_(), blanks, task.targets),
+    }
+    for method, maps in expected.items():
+        assert why_not(net, method, task.images) == ""
+        torch.testing.assert_close(attribute(net, method, task), maps.detach(), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("act", [nn.ReLU6(), functional.relu6, nn.Hardtanh(0.0, 6.0)])
+def test_relu6_passes_what_lies_between_its_limits(act):
+    torch.manual_seed(0)
+    net = Calls(act, nn.Identity()).eval()
+    for layer in (net.first, net.second):
+        layer.weight.data *= 20
+    task = Task(torch.rand(2, 1, 12, 12), torch.tensor([0, 2]), torch.zeros(1, 1, 1))
+    assert why_not(net, "guided_backprop", task.images) == why_not(net, "deep_lift", task.images) == ""
+    whole = (net(task.images) - net(task.blanks)).gather(1, task.targets[:, None])[:, 0]
+    torch.testing.assert_close(attribute(net, "deep_lift", task).sum(dim=(1, 2, 3)), whole, atol=1e-4, rtol=1e-4)
+
+    def guided(gradient, before):  # what rises, where the activation rises
+        return gradient.clamp_min(0) * (before > 0) * (before < 6)
+
+    first = net.first(task.images).detach()
+    second = net.second(first.clamp(0, 6)).detach()
+    gradient = net.head.weight[task.targets][..., None, None].expand_as(second) / second[0, 0].numel()
+    for layer, before in ((net.second, second), (net.first, first)):
+        gradient = functional.conv_transpose2d(guided(gradient, before), layer.weight)
+    torch.testing.assert_close(attribute(net, "guided_backprop", task), gradient.detach(), atol=1e-4, rtol=1e-4)
+
+
+class Unsteady(Calls):
+    """Calls an activation only for bright images."""
+
+    def forward(self, images):
+        return super().forward(images.relu() if images.mean() > 0.4 else images)
+
+
+def test_a_network_that_calls_other_activations_for_other_images_is_refused():
+    net = Unsteady(nn.ReLU(), nn.MaxPool2d(2)).eval()
+    images = torch.stack([torch.zeros(1, 16, 16), torch.ones(1, 16, 16)])
+    assert "other activations for other images" in why_not(net, "deep_lift", images)
+    with pytest.raises(ValueError, match="other activations for other images"):
+        attribute(net, "guided_backprop", Task(images, torch.tensor([0, 1]), torch.zeros(1, 1, 1), batch_size=1))
 
 
 def mlp() -> nn.Module:
@@ -98,8 +173,11 @@ def mlp() -> nn.Module:
     ("build", "method", "reason"),
     [
         (mlp, "grad_cam", "no layer has a grid"),
-        (Functional, "guided_backprop", r"1 of its activations \(2 x relu\) are not layers"),
-        (Functional, "deep_lift", r"1 of its activations \(2 x relu\) are not layers"),
+        (
+            lambda: Calls(lambda x: functional.gelu(x.relu()), nn.Identity()),
+            "deep_lift",
+            r"2 of its activations \(2 x relu, 2 x gelu\) are not layers",
+        ),
         (lambda: nn.Sequential(nn.Conv2d(1, 3, 16), nn.GELU(), nn.Flatten()), "guided_backprop", "no ReLU layer runs"),
         (lambda: nn.Sequential(nn.Conv2d(1, 3, 16), nn.GELU(), nn.Flatten()), "deep_lift", "no ReLU layer runs"),
     ],
@@ -113,14 +191,21 @@ def test_what_does_not_fit_is_said(build, method, reason):
         assert why_not(net, other, torch.rand(2, 1, 16, 16)) == ""
 
 
-def test_a_resnet_shares_its_activations_and_a_transformer_has_tokens():
+def test_a_resnet_fits_every_method_and_tokens_have_a_grad_cam():
     from torchvision.models import VisionTransformer, resnet18
 
-    images = torch.rand(2, 3, 32, 32)
-    assert why_not(resnet18().eval(), "deep_lift", images) == "layer layer1.0.relu runs more than once"
-    assert not why_not(resnet18().eval(), "guided_backprop", images)
-    vit = VisionTransformer(32, 4, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=8, num_classes=3).eval()
-    assert "tokens" in why_not(vit, "grad_cam", images) and "no ReLU" in why_not(vit, "guided_backprop", images)
+    images, blank = torch.rand(2, 3, 32, 32), torch.zeros(1, 1, 1)
+    net = resnet18(num_classes=3).eval()
+    assert not any(why_not(net, method, images) for method in ("deep_lift", "guided_backprop"))
+    found = attribute(net, "deep_lift", Task(images, torch.tensor([0, 1]), blank)).sum(dim=(1, 2, 3))
+    whole = (net(images) - net(0 * images)).gather(1, torch.tensor([[0], [1]]))[:, 0]
+    torch.testing.assert_close(found, whole.detach(), atol=1e-3, rtol=1e-2)
+    vit = VisionTransformer(32, 4, num_layers=3, num_heads=2, hidden_dim=8, mlp_dim=8, num_classes=3).eval()
+    nn.init.normal_(vit.heads.head.weight)
+    assert "no ReLU" in why_not(vit, "guided_backprop", images) and not why_not(vit, "grad_cam", images)
+    wide = Task(images, torch.tensor([0, 1]), blank)
+    maps = attribute(vit, "grad_cam", wide)
+    assert maps.shape == (2, 1, 32, 32) and maps.any()
 
 
 def test_guided_backprop_treats_a_shared_relu_like_separate_ones():

@@ -218,8 +218,12 @@ def test_a_transformer_and_a_thousand_classes(tmp_path):
     names = tuple(f"class {j}" for j in range(1000))
     probe = Probe(torch.rand(2, 3, 32, 32), torch.tensor([3, 999]), names, torch.arange(2))
     result = SaliencyPlugin(name="s", checks="all").look(vit, probe)
-    assert set(result.methods) == {"gradient", "integrated_gradients", "smoothgrad", "occlusion"}
-    assert "grad_cam (its layers hold tokens, not channels of maps)" in result.left_out
+    assert set(result.methods) == {"gradient", "integrated_gradients", "smoothgrad", "grad_cam", "occlusion"}
+    assert result.layer.startswith(
+        "encoder.layers.encoder_layer_0 (tokens on their 4 x 4 grid, the class token left out;"
+    )
+    assert result.maps[:, result.methods.index("grad_cam")].any()
+    assert "guided_backprop (no ReLU layer runs)" in result.left_out
     result.save(tmp_path)
     again = SaliencyResult.load(tmp_path)
     assert again.checks == result.checks and again.left_out == result.left_out and again.methods == result.methods
