@@ -1,6 +1,7 @@
 """Study finished runs or checkpoints: python analyze.py checkpoint=PATH +plugin=nmf"""
 
 import logging
+import sys
 from pathlib import Path
 
 import hydra
@@ -18,13 +19,13 @@ log = logging.getLogger("analyze")
 def analyze(cfg: DictConfig) -> None:
     """Run the plugins on the network of each checkpoint (or of the model group) and compare what they found."""
     check(cfg, "analyze")
-    if not cfg.get("plugin"):
-        raise UserError("no plugin to run: add one, such as +plugin=nmf")
+    if not cfg.get("plugin") and not cfg.layers:
+        raise UserError("no plugin to run: add one, such as +plugin=nmf, or --layers for where studies look")
     from lightning import seed_everything
 
     from interp.lit import build, claim
     from interp.lit.checkpoint import named_checkpoints
-    from interp.lit.console import calm
+    from interp.lit.console import calm, print_layers
     from interp.lit.remains import refuse
     from interp.lit.torchrun import join
 
@@ -40,6 +41,11 @@ def analyze(cfg: DictConfig) -> None:
     networks = [Network(cfg, name, path, place) for name, path in paths.items()]
     if len(networks) > 1:
         same_probe(networks)
+    if cfg.layers and rank == 0:
+        for network in networks:
+            print_layers(network.name, network.net, network.probe)
+    if not cfg.get("plugin"):
+        return
     refuse(Path(cfg.output), resumable=False)
     with claim.held(Path(cfg.output), "analyze.py"):
         study_all(cfg, networks, [path for path in paths.values() if path], first=rank == 0)
@@ -267,4 +273,5 @@ def keep(plugin, result, results, loggers: list, epoch: int, step: int) -> None:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = ["layers=true" if argument == "--layers" else argument for argument in sys.argv[1:]]
     launch(analyze)

@@ -4,10 +4,15 @@ import logging
 import warnings
 from typing import Any
 
+import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichModelSummary, RichProgressBar
+from torch import nn
 
+from interp.layer_table import COLUMNS, layer_table
 from interp.lit.secrets import hide_in_logs
+from interp.modules import unwrap
+from interp.probe import Probe
 
 # Warnings that are Lightning's own affair, or about a choice that the harness makes on purpose.
 EXPECTED = (
@@ -50,3 +55,18 @@ class LayerSummary(RichModelSummary):
         kept = [(title, [cells[index] for index in rows]) for title, cells in summary_data]
         kept = [(t, [c.removeprefix("net.body.") for c in cells]) for t, cells in kept]
         RichModelSummary.summarize(kept, *args, **kwargs)
+
+
+def print_layers(name: str, net: nn.Module, probe: Probe) -> None:
+    """Print where studies look in `net` unless a layer is named, and why not elsewhere."""
+    from rich import get_console
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    caption = "Depth: share of the computation. Bypass: share of a change of the answer that goes past the layer."
+    columns = [Column(name, overflow="fold", no_wrap=name == COLUMNS[0]) for name in COLUMNS]  # names are wanted whole
+    table = Table(*columns, title=f"Layers of {name or type(unwrap(net)).__name__}", caption=caption)
+    for row in layer_table(net, probe.to(device).images[:8]):
+        table.add_row(*map(Text, row))
+    get_console().print(table)
