@@ -154,7 +154,7 @@ class ClassAttributionPlugin(Plugin):
 
     shares: ClassVar[bool] = True
 
-    layers: Sequence[str] = field(default_factory=list)  # none: the last non-negative one with a grid
+    layers: Sequence[str] = field(default_factory=list)  # none: one, as `choose_layer` does
     factors: int = 2
     classes: str = "all"
     smooth: bool = False

@@ -205,7 +205,7 @@ class NMFPlugin(Plugin):
 
     shares: ClassVar[bool] = True
 
-    layer: str | None = None  # None: the last non-negative one with a grid of at least 4 x 4
+    layer: str | None = None  # None: as `choose_layer` does
     groups: int | str = 6  # or auto
     order: str = "horizontal_peak"
     negative: str = "split"
