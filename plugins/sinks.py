@@ -1,6 +1,5 @@
 """Pictures and widgets of a result to its folder and to every Lightning logger that takes them."""
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,13 +9,14 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from interp.files import readable, replacing
+from interp.guard import Guard
 from interp.parts import drawn, reason
 from interp.policy import guarded
 from interp.result import Cell, Result
 from interp.terminal import visible
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
+_guard = Guard()
 
 
 def show(
@@ -100,7 +100,7 @@ def _show_pictures(
         for key, image in images.items():
             caption = {"caption": [captions[key]]} if captions.get(key) else {}
             send = partial(logger.log_image, key=f"{name}/{key}", images=[image], step=step, **caption)
-            _try(send, f"{type(logger).__name__} could not take the picture {name}/{key}")
+            _guard.attempt(f"{type(logger).__name__} could not take the picture {name}/{key}", send)
     for key, image in images.items():
         _made(failed, f"picture {key}", partial(_save, image, folder, key))
     return {f"{key}.png" for key in images}
@@ -129,9 +129,9 @@ def _show_own(result: Result, name: str, loggers: list, epoch: int, step: int) -
     for logger in loggers:
         complaint = f"{type(logger).__name__} could not take what only it shows of {name}"
         if isinstance(logger, TensorBoardLogger):
-            _try(partial(_to_tensorboard, result, logger, name, step), complaint)
+            _guard.attempt(complaint, _to_tensorboard, result, logger, name, step)
         elif isinstance(logger, WandbLogger):
-            _try(partial(_own_to_wandb, result, logger, name, epoch, step), complaint)
+            _guard.attempt(complaint, _own_to_wandb, result, logger, name, epoch, step)
 
 
 def _to_tensorboard(result: Result, logger: TensorBoardLogger, name: str, step: int) -> None:
@@ -152,7 +152,7 @@ def _to_wandb(
         logger.log_metrics({f"{name}/{key}_{kind}": make(), "epoch": epoch}, step=step)
 
     for logger in loggers:
-        _try(partial(send, logger), f"{type(logger).__name__} could not take the {kind} {name}/{key}")
+        _guard.attempt(f"{type(logger).__name__} could not take the {kind} {name}/{key}", send, logger)
 
 
 def _wandb_image(image: Any, caption: str | None) -> Any:
@@ -176,10 +176,3 @@ def _wandb_table(columns: list[str], rows: list[list[Cell]]) -> Any:
     pictures = {id(cell): cell for row in rows for cell in row if isinstance(cell, Tensor)}
     shown = {key: wandb.Image(to_pil_image(picture)) for key, picture in pictures.items()}
     return wandb.Table(columns=[*columns], data=[[shown.get(id(cell), cell) for cell in row] for row in rows])
-
-
-def _try(send: Callable[[], None], complaint: str) -> None:
-    try:
-        send()
-    except Exception as error:
-        log.warning("%s: %s", complaint, error, exc_info=error)

@@ -6,9 +6,8 @@ import os
 import platform
 import subprocess
 import time
-import warnings
 from argparse import Namespace
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from interp.errors import UserError
-from interp.files import on_disk, replacing
+from interp.files import replacing
+from interp.guard import Guard
 from interp.lit.report_page import Embed, write
 
 SHARE = 0.05  # of the training time that writing pages may take
@@ -40,7 +40,10 @@ class Report(Logger):
             raise UserError(f"logger.report.embed={embed}: choose true, false or auto")
         self.embed = embed
         self._folder, self.title, self.every_n_seconds = Path(save_dir), title, every_n_seconds
-        self._next_page, self._environment_written, self._complained = -math.inf, False, False
+        self._next_page, self._environment_written = -math.inf, False
+        self._attempt = partial(
+            Guard(once=True, folder=self._folder).attempt, f"the report in {save_dir} cannot be written"
+        )
 
     @property
     def name(self) -> str:
@@ -67,18 +70,18 @@ class Report(Logger):
         Python's `float` reads these strings, too.
         """
         if line := metrics_line(metrics, step):
-            self._try(lambda: self._append(line))
+            self._attempt(self._append, line)
 
     @rank_zero_only
     def save(self) -> None:
         """Write the page, if something is recorded and the last time is long enough ago."""
         if time.monotonic() >= self._next_page and (self._folder / "results").is_dir():
-            self._try(lambda: self._write("running"))
+            self._attempt(self._write, "running")
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Write the page for good; `status` is Lightning's, success or failed (an interrupted run is failed, too)."""
-        self._try(lambda: self._write("finished" if status == "success" else status))
+        self._attempt(self._write, "finished" if status == "success" else status)
 
     def _append(self, line: str) -> None:
         path = self._folder / "results" / "metrics.jsonl"
@@ -100,16 +103,6 @@ class Report(Logger):
         finally:
             now = time.monotonic()
             self._next_page = now + max(self.every_n_seconds, (now - began) / SHARE)
-
-    def _try(self, action: Callable[[], None]) -> None:
-        try:
-            with on_disk(self._folder):
-                action()
-        except Exception as error:
-            if not self._complained:
-                self._complained = True
-                reason = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-                warnings.warn(f"the report in {self._folder} cannot be written: {reason}", stacklevel=3)
 
 
 def metrics_line(metrics: dict[str, float], step: int | None) -> str:

@@ -4,9 +4,6 @@ import logging
 import netrc
 import os
 import sys
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,7 @@ from hydra.types import RunMode
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from interp.files import explained
+from interp.guard import Guard
 from interp.lit.secrets import hidden, hidden_arguments, hide_in_streams
 
 log = logging.getLogger(__name__)
@@ -47,40 +44,13 @@ def forgiving(logger: Logger) -> Logger:
     The first failure is reported; after three in a row of one kind of call nothing more is logged, but `finalize`
     keeps what there is.
     """
-    guard = _Guard(type(logger).__name__, Path(getattr(logger, "save_dir", None) or "."))
-    for name in CALLS:
-        if call := getattr(logger, name, None):
-            setattr(logger, name, partial(guard.attempt, call, name))
+    folder, name = Path(getattr(logger, "save_dir", None) or "."), type(logger).__name__
+    guard, last = Guard(once=True, patience=PATIENCE, folder=folder), Guard(folder=folder)
+    for what in CALLS:
+        if call := getattr(logger, what, None):
+            attempt = (last if what == "finalize" else guard).attempt
+            setattr(logger, what, partial(attempt, f"{name} failed in {what}", call))
     return logger
-
-
-@dataclass
-class _Guard:
-    name: str
-    folder: Path
-    in_a_row: Counter[str] = field(default_factory=Counter)  # by the call: Lightning saves after each row, which works
-    told: bool = False
-
-    def attempt(self, call: Callable, what: str, *arguments: Any, **options: Any) -> Any:
-        if what != "finalize" and max(self.in_a_row.values(), default=0) >= PATIENCE:
-            return None
-        try:
-            result = call(*arguments, **options)
-        except Exception as error:
-            self._tell(what, error)
-            return None
-        self.in_a_row[what] = 0
-        return result
-
-    def _tell(self, what: str, error: Exception) -> None:
-        self.in_a_row[what] += 1
-        error = explained(error, self.folder) if isinstance(error, OSError) else error
-        reason = f"{type(error).__name__}: {error}"
-        if not self.told:
-            self.told = True
-            log.warning("%s failed in %s (%s): left out, training goes on", self.name, what, reason, exc_info=error)
-        if self.in_a_row[what] == PATIENCE:
-            log.warning("%s failed %d times in a row (%s): no more is logged to it", self.name, PATIENCE, reason)
 
 
 class Wandb(WandbLogger):
