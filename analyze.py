@@ -103,7 +103,7 @@ def conclude(cfg: DictConfig, networks: list["Network"], loggers: list, status: 
     for logger in loggers:
         logger.finalize(status)
     artifacts.keep(loggers, Path(cfg.output))
-    runs = close_wandb()
+    runs = close_wandb(128 + ended if ended else int(status == "failed"))
     said = f"Ended early by {ended.name}" if ended else "Done" if sys.exception() is None else "Ended early"
     told = failures.told(failures.read(Path(cfg.output), []))
     more = f"; W&B: {runs}" * bool(runs) + f"; {told}" * bool(told)

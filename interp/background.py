@@ -1,5 +1,6 @@
 """Work on one background thread that can be given up."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextlib import suppress
@@ -17,11 +18,14 @@ class Background:
     def __init__(self, name: str) -> None:
         self.name = name
         self._queue: SimpleQueue[_Work] | None = None
+        self._process = os.getpid()
 
-    def submit(self, work: Callable, *arguments: Any) -> Future:
-        """A future of what `work(*arguments)` returns or raises, begun when all before it is done."""
+    def submit(self, work: Callable, *arguments: Any, **options: Any) -> Future:
+        """A future of what `work(*arguments, **options)` returns or raises, begun when all before it is done."""
         future: Future = Future()
-        (self._queue or self._start()).put((future, partial(work, *arguments)))
+        if self._process != os.getpid():  # a fork has the queue without the thread
+            self._queue, self._process = None, os.getpid()
+        (self._queue or self._start()).put((future, partial(work, *arguments, **options)))
         return future
 
     def outcome(self, future: Future, seconds: float) -> BaseException | None:

@@ -1,6 +1,5 @@
 """Checkpoints and results as W&B artifacts: W&B then knows which run made a checkpoint and which runs used it."""
 
-import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,11 +7,11 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from interp.guard import Guard
 from interp.lit.checkpoint import run_folder
 from interp.lit.secrets import hide
 from interp.lit.sinks import Wandb
 
-log = logging.getLogger(__name__)
 AS_IT_IS: dict[str, Any] = {"policy": "immutable", "skip_cache": True}  # recorded where it lies, without copies
 
 
@@ -23,26 +22,28 @@ def keep(loggers: list, folder: Path) -> None:
     What W&B cannot take is reported.
     """
     for logger in wanting(loggers):
-        try:
-            for path in sorted(folder.glob("checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime):
-                logger.experiment.log_artifact(checkpoint(path), aliases=["latest", path.stem])
-            if (folder / "results").is_dir():
-                logger.experiment.log_artifact(results(folder))
-        except Exception as error:
-            log.warning("W&B could not take the artifacts of %s: %s", folder, error, exc_info=error)
+        complaint = f"W&B could not take the artifacts of {folder}"
+        logger.later(Guard().attempt, complaint, _record_made, logger, folder)
 
 
 @rank_zero_only
 def use(loggers: list, path: Path) -> None:
     """Record that the run used the checkpoint at `path`; W&B knows it by its content, whoever sent it first."""
     for logger in wanting(loggers):
-        try:
-            if logger.experiment.offline:  # where `use_artifact` refuses, though what it records can be sent later
-                logger.experiment._log_artifact(checkpoint(path), is_user_created=True, use_after_commit=True)
-            else:
-                logger.experiment.use_artifact(checkpoint(path))
-        except Exception as error:
-            log.warning("W&B could not take the artifact of %s: %s", path, error, exc_info=error)
+        complaint = f"W&B could not take the artifact of {path}"
+        logger.later(Guard().attempt, complaint, _record_used, logger, path)
+
+
+def _record_made(logger: Wandb, folder: Path) -> None:
+    for path in sorted(folder.glob("checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime):
+        logger.experiment.log_artifact(checkpoint(path), aliases=["latest", path.stem])
+    if (folder / "results").is_dir():
+        logger.experiment.log_artifact(results(folder))
+
+
+def _record_used(logger: Wandb, path: Path) -> None:
+    # As `use_artifact` does, which would wait until the server has the file, and refuses offline.
+    logger.experiment._log_artifact(checkpoint(path), is_user_created=True, use_after_commit=True)
 
 
 def wanting(loggers: list) -> Iterator[Wandb]:

@@ -82,7 +82,7 @@ class Gather(Callback):
         folder = Path(config.hydra.runtime.output_dir)
         atexit.unregister(left)
         keep(folder, number=config.hydra.job.num, **about, **found(folder))
-        _close_wandb()
+        _close_wandb(int(about["status"] == "failed"))
         write(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
@@ -205,12 +205,12 @@ def _list(pairs: dict[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in told.items())
 
 
-def _close_wandb() -> None:
+def _close_wandb(exit_code: int) -> None:
     """End a run that a failed job has left open: the next job would log into it."""
     if "wandb" in sys.modules:
         from interp.lit.sinks import close_wandb
 
-        close_wandb()
+        close_wandb(exit_code)
 
 
 def main(arguments: list[str]) -> None:

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from interp.lit import artifacts
 from interp.lit.checkpoint import find_checkpoint, run_folder
-from interp.lit.sinks import Wandb
+from interp.lit.sinks import LINE, Wandb
 
 CONFIG = "seed: 1\nlogger:\n  wandb:\n    api_key: hush\n"
 
@@ -25,14 +25,26 @@ class Recorder:
             raise ConnectionError("unreachable")
         self.made.append((artifact.name, artifact.type, *aliases))
 
-    def use_artifact(self, artifact):
-        self.used.append(artifact.digest)
+    def _log_artifact(self, artifact, use_after_commit=False, **_):
+        self.used += [artifact.digest] * use_after_commit
 
 
 def logger(mode: str, wanted: bool | None, run: Recorder) -> Wandb:
     made = Wandb(mode=mode, experiment=run)
     made.artifacts = wanted
     return made
+
+
+def keep(loggers: list, folder: Path) -> None:
+    """Record them, and wait until W&B's thread has done it."""
+    artifacts.keep(loggers, folder)
+    assert LINE.outcome(LINE.submit(int), seconds=60) is None
+
+
+def use(loggers: list, path: Path) -> None:
+    """The same of a checkpoint that is used."""
+    artifacts.use(loggers, path)
+    assert LINE.outcome(LINE.submit(int), seconds=60) is None
 
 
 @pytest.fixture
@@ -59,14 +71,14 @@ def run(tmp_path, monkeypatch) -> Path:
 )  # fmt: skip
 def test_they_are_kept_online_or_by_choice(run, mode, wanted, kept):
     recorder = Recorder(offline=mode == "offline")
-    artifacts.keep([object(), logger(mode, wanted, recorder)], run)
+    keep([object(), logger(mode, wanted, recorder)], run)
     made = [("checkpoint-new", "model", "latest", "best"), ("results-new", "results")]
     assert recorder.made == made * kept
 
 
 def test_a_used_checkpoint_is_the_one_that_was_made(run, tmp_path):
     recorder, path = Recorder(), run / "checkpoints" / "best.ckpt"
-    artifacts.use([logger("online", None, recorder)], path)
+    use([logger("online", None, recorder)], path)
     assert recorder.used == [artifacts.checkpoint(path).digest]
     path.write_text("other weights")
     assert recorder.used != [artifacts.checkpoint(path).digest]
@@ -88,7 +100,7 @@ def test_what_is_downloaded_is_a_run_folder_without_secrets(run, tmp_path):
 
 
 def test_what_wandb_cannot_take_is_said(run, caplog):
-    artifacts.keep([logger("online", None, Recorder(broken=True))], run)
+    keep([logger("online", None, Recorder(broken=True))], run)
     assert f"W&B could not take the artifacts of {run}: unreachable" in caplog.text
-    artifacts.use([logger("online", None, Recorder())], run / "checkpoints" / "gone.ckpt")
+    use([logger("online", None, Recorder())], run / "checkpoints" / "gone.ckpt")
     assert f"W&B could not take the artifact of {run}/checkpoints/gone.ckpt" in caplog.text

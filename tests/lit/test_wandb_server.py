@@ -1,0 +1,218 @@
+"""W&B online, against a server on this machine: what arrives, and what a server that fails costs."""
+
+import logging
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import nullcontext
+
+import pytest
+import torch
+import wandb
+from omegaconf import OmegaConf
+
+from interp.lit import artifacts, sinks, wandb_end, wandb_file
+from interp.result import Result
+from plugins.sinks import show
+from tests.fake_wandb import FakeWandb
+from tests.wandb_file import begin as beginning
+from tests.wandb_file import records
+
+PICTURE = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+class Shown(Result):
+    """A picture, a widget and a table with a picture."""
+
+    def pictures(self):
+        return {"grid": PICTURE}
+
+    def widgets(self):
+        return {"explorer": "<p>a widget</p>"}
+
+    def tables(self):
+        return {"units": (["unit", "peaks in"], [[3, PICTURE], [5, PICTURE]])}
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A W&B server, and an environment in which W&B knows nothing else."""
+    before, made = dict(os.environ), FakeWandb()
+    for name in [name for name in os.environ if name.startswith("WANDB")]:
+        del os.environ[name]
+    os.environ |= {"WANDB_BASE_URL": made.url, "WANDB_API_KEY": "0" * 40, "WANDB_CONSOLE": "off"}
+    os.environ |= {
+        f"WANDB_X_{kind}_RETRY_WAIT_MIN_SECONDS": "0.1" for kind in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER")
+    }
+    os.environ["WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL"] = "0.2"
+    for name, seconds in {"PATIENCE": 60.0, "UNHEARD": 20.0, "PROBE": 0.2}.items():
+        monkeypatch.setattr(wandb_end, name, seconds)
+    wandb.teardown()  # which forgets the environment of others
+    yield made
+    sinks.close_wandb()
+    wandb.teardown()
+    made.go_away()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def look(logger, folder, epoch: int) -> None:
+    """Log what a run logs at an epoch."""
+    logger.log_metrics({"loss": 1 / (1 + epoch), "epoch": epoch}, step=epoch)
+    show(Shown(), folder / "results", "nmf", [logger], epoch=epoch, step=epoch)
+
+
+def begin(folder, epoch: int = 0, **options):
+    """A run with its settings and its first look."""
+    logger = sinks.forgiving(sinks.wandb(str(folder), project="x", **options))
+    logger.log_hyperparams({"seed": 1})
+    look(logger, folder, epoch)
+    return logger
+
+
+def held_up(logger, seconds: float) -> float:
+    """The share of a loop of `seconds`, as a training's, that it spends on logging."""
+    began, logging_took = time.monotonic(), 0.0
+    while (now := time.monotonic()) < began + seconds:
+        logger.log_metrics({"batch": now - began})
+        logging_took += time.monotonic() - now
+        time.sleep(0.01)
+    return logging_took / (time.monotonic() - began)
+
+
+def assert_whole(server, epochs) -> None:
+    """All that `look` logs at these epochs has arrived, once."""
+    (run,) = server.runs.values()
+    rows = [row for row in run.history if "epoch" in row and row.keys() - {"batch"}]
+    keys = Counter(key for row in run.history for key in row if key == "loss" or key.startswith("nmf"))
+    names = ("loss", "nmf/grid_picture", "nmf/explorer_widget", "nmf/units_table")
+    assert keys == dict.fromkeys(names, len(epochs)) and run.config["seed"] == {"value": 1}
+    assert sorted({row["epoch"] for row in rows}) == list(epochs) and not run.rewritten
+    media = {row[name]["path"] for row in run.history for name in names[1:] if name in row}
+    assert len(media) == 3 * len(epochs) and media <= run.files.keys()
+    tables = [made for made in server.artifacts.values() if made.type == "run_table"]
+    assert all(made.whole() for made in tables) and len(tables) == 1  # of one content
+    assert not server.unknown
+
+
+def warnings_in(caplog) -> list[str]:
+    """What our code warned of."""
+    records = (record for record in caplog.records if record.name.partition(".")[0] in ("interp", "plugins"))
+    return [record.getMessage() for record in records if record.levelno >= logging.WARNING]
+
+
+def test_all_that_is_logged_arrives_and_no_table_waits(server, tmp_path, caplog):
+    logger = begin(tmp_path)
+    look(logger, tmp_path, 1)
+    place = sinks.close_wandb()
+    assert_whole(server, range(2))
+    assert [run.exit_code for run in server.runs.values()] == [0] and place.startswith(f"{server.url}/me/")
+    assert not warnings_in(caplog) and not server.count("ArtifactType")
+
+
+@pytest.mark.parametrize("fault", [{"status": 500}, {"status": 429}, {"delay": 0.2}], ids=str)
+def test_a_server_that_is_ill_for_a_while_costs_nothing(server, tmp_path, caplog, fault):
+    logger = begin(tmp_path)
+    with server.failing(**fault):
+        look(logger, tmp_path, 1)
+        share = held_up(logger, seconds=1.0)
+    sinks.close_wandb(3)
+    assert_whole(server, range(2))
+    assert share < 0.05 and [run.exit_code for run in server.runs.values()] == [3]
+    assert not warnings_in(caplog)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ({}, "connection refused"),  # it goes away
+        ({"hang": True}, "not done in time"),
+        ({"paths": "PUT", "status": 403}, "artifacts, files: HTTP 403 forbidden"),
+        ({"paths": "stream", "status": 403}, "rows: HTTP 403 forbidden"),
+    ],
+    ids=str,
+)
+def test_what_does_not_arrive_is_told_with_the_command_that_sends_it(
+    server, tmp_path, caplog, monkeypatch, fault, reason
+):
+    monkeypatch.setattr(wandb_end, "UNHEARD", 1.0)
+    logger = begin(tmp_path)
+    with server.failing(**fault) if fault else nullcontext(server.go_away()):
+        look(logger, tmp_path, 1)
+        share, began = held_up(logger, seconds=0.5), time.monotonic()
+        place = sinks.close_wandb()
+    (run,) = tmp_path.glob("wandb/run-*")
+    assert warnings_in(caplog) == [
+        f"W&B: not everything arrived ({reason}); send it later with: wandb sync --no-skip-online {run}"
+    ]
+    assert place.endswith(", incomplete") and share < 0.05 and time.monotonic() - began < 10
+    wandb.teardown()  # until then its file may be incomplete
+    (file,) = wandb_file.files(tmp_path)
+    assert sum("loss" in row for row in wandb_file.history(file)) == 2
+    assert sum(record.HasField("artifact") for record in wandb_file.records(file)) == 2
+
+
+def test_a_resumed_run_goes_on_under_its_id_and_names_the_checkpoint_that_it_used(server, tmp_path):
+    path = tmp_path / "checkpoints" / "best.ckpt"
+    for file, content in ((path, b"weights"), (tmp_path / ".hydra" / "config.yaml", b"seed: 1")):
+        file.parent.mkdir()
+        file.write_bytes(content)
+    logger = begin(tmp_path, id="first")
+    artifacts.keep([logger], tmp_path)
+    sinks.close_wandb(143)
+    assert [run.exit_code for run in server.runs.values()] == [143]
+    logger = begin(tmp_path, id="first", epoch=1)
+    artifacts.use([logger], path)
+    sinks.close_wandb()
+    assert_whole(server, range(2))
+    (made,) = (made for made in server.artifacts.values() if made.type == "model")
+    assert made.name == "checkpoint-first" and made.whole() and made.files["checkpoints/best.ckpt"] == b"weights"
+    assert made.made_by[0] == "first" and made.used_by == ["first"]
+    (results,) = (made for made in server.artifacts.values() if made.type == "results")
+    assert results.whole() and "results/grid.png" in results.files
+    assert server.runs["first"].exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(None, None), (ValueError(), 1), (KeyboardInterrupt(), 130), (SystemExit(143), 143), (SystemExit(), 0),
+     (SystemExit("error: no data"), 1)],
+    ids=repr,
+)  # fmt: skip
+def test_a_run_ends_with_the_exit_code_of_its_process(error, code):
+    assert wandb_end.exit_code_of(error) == code
+
+
+def test_settings_of_the_configuration_become_plain_and_the_file_holds_how_a_crash_ended(server, tmp_path):
+    options = OmegaConf.create({"config": {"lr": {"max": 0.1}}, "tags": ["a"], "settings": {"x_label": "here"}})
+    with pytest.raises(ZeroDivisionError):
+        try:
+            begin(tmp_path, **{key: options[key] for key in options}, mode="offline")
+            1 / 0  # noqa: B018
+        finally:
+            place = sinks.close_wandb()
+    wandb.teardown()
+    assert "offline, upload with `wandb sync" in place and not server.requests
+    begun = beginning(tmp_path)
+    assert {item.key: item.value_json for item in begun.config.update}["lr"] == '{"max":0.1}'
+    assert list(begun.tags) == ["a"]
+    assert [end.exit_code for end in records(tmp_path, "exit")] == [1]
+
+
+@pytest.mark.slow  # imports W&B once more
+def test_the_command_that_is_told_sends_everything(server, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(wandb_end, "UNHEARD", 1.0)
+    look(begin(tmp_path), tmp_path, 1)
+    server.go_away()
+    sinks.close_wandb(7)
+    wandb.teardown()
+    server.start()
+    (told,) = warnings_in(caplog)
+    command = shlex.split(told.partition("send it later with: ")[2])
+    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert_whole(server, range(2))
+    assert [run.exit_code for run in server.runs.values()] == [7]
