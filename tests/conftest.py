@@ -93,3 +93,26 @@ def mounted(tmp_path):
     yield mount
     if folder.is_mount():
         subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def wandb_server(monkeypatch):
+    """A W&B server on this machine, and an environment in which W&B knows nothing else."""
+    import wandb
+
+    from interp.lit import sinks, wandb_end
+    from tests.fake_wandb import FakeWandb
+
+    before, server = dict(os.environ), FakeWandb()
+    for name in [name for name in os.environ if name.startswith("WANDB")]:
+        del os.environ[name]
+    os.environ |= server.environment
+    for name, seconds in {"PATIENCE": 60.0, "UNHEARD": 20.0, "PROBE": 0.2}.items():
+        monkeypatch.setattr(wandb_end, name, seconds)
+    wandb.teardown()  # which forgets the environment of others
+    yield server
+    sinks.close_wandb()
+    wandb.teardown()
+    server.go_away()
+    os.environ.clear()
+    os.environ.update(before)

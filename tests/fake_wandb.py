@@ -9,10 +9,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from tests.fake_graphql import Backend
+
+
+def clock() -> float:
+    """Seconds that go on as long as this thread has a processor or waits for something else than one.
+
+    So it does not count what other programs cost. As `time.monotonic` where the system does not tell.
+    """
+    delays = Path("/proc/thread-self/schedstat")
+    return time.monotonic() - (int(delays.read_text().split()[1]) / 1e9 if delays.is_file() else 0.0)
 
 
 class FakeWandb(Backend):
@@ -39,6 +49,15 @@ class FakeWandb(Backend):
         self._end_fault()
         self._http.shutdown()
         self._http.server_close()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """That in which W&B is logged in here, and tries again soon."""
+        waits = {
+            f"WANDB_X_{kind}_RETRY_WAIT_MIN_SECONDS": "0.1" for kind in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER")
+        }
+        login = {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": "0" * 40, "WANDB_CONSOLE": "off"}
+        return {**login, **waits, "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "0.2"}
 
     @contextmanager
     def failing(self, paths: str = ".*", **fault: Any) -> Iterator[None]:

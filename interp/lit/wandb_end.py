@@ -48,11 +48,12 @@ def end(run: Any, exit_code: int | None, line: Background) -> str:
         wait_patiently(done, settings, offline, hurried=(exit_code or 0) > 128)
     except KeyboardInterrupt:
         wrong = "interrupted"
-    if not done.done():
-        wrong = wrong or "not done in time"
-        give_up(done, line)
-    elif error := done.exception():
+    if done.done() and (error := done.exception()):
         wrong = f"{type(error).__name__}: {error}"
+    elif not done.done():
+        wrong = wrong or "not done in time"
+    if wrong:
+        give_up(done, line)
     if offline:
         if wrong:
             log.warning("W&B: not everything is kept in %s (%s)", folder, wrong)
@@ -103,13 +104,12 @@ def give_up(done: Future, line: Background) -> None:
     """End W&B's own process, for which the end of this one would wait; the next run starts another."""
     import wandb
 
-    process = getattr(getattr(wandb.setup().ensure_service(), "_proc", None), "_process", None)
-    if process is None:
-        return  # somebody else's: nothing waits for it
-    process.kill()
-    line.outcome(done, PROBE)
-    with suppress(OSError):  # it says goodbye to the process
-        wandb.teardown()
+    service = None if wandb.run is None else wandb.setup().ensure_service()
+    process = getattr(getattr(service, "_proc", None), "_process", None)
+    if process is not None:  # else somebody else's: nothing waits for it
+        process.kill()
+        line.outcome(done, PROBE)
+        line.outcome(line.submit(wandb.teardown), PROBE)  # it would say goodbye to the process
     wandb.run = None  # where `finish` did not come to it
 
 
