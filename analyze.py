@@ -9,12 +9,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from conf.check import check, launch, told_clearly
 from interp.errors import UserError
+from interp.lit.hydra_versions import BASE
 from interp.looks import look_folder
 
 log = logging.getLogger("analyze")
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="analyze")
+@hydra.main(**BASE, config_path="conf", config_name="analyze")
 @told_clearly
 def analyze(cfg: DictConfig) -> None:
     """Run the plugins on the network of each checkpoint (or of the model group) and compare what they found."""

@@ -10,11 +10,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from conf.check import check, launch, objective_names, sweeping, told_clearly
 from interp.errors import unknown
+from interp.lit.hydra_versions import BASE
 
 log = logging.getLogger("train")
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@hydra.main(**BASE, config_path="conf", config_name="train")
 @told_clearly
 def train(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """Build what the configuration describes, fit, test the best checkpoint; returns the objectives for a sweep."""

@@ -115,6 +115,7 @@ def of_a_look() -> Iterator[tuple[str, float, float]]:
     from conf.check import CONF
     from interp.lit import build
     from interp.lit.data import ImageData, Splits, TensorImages
+    from interp.lit.hydra_versions import BASE
     from interp.lit.models import small_cnn
 
     pixels = torch.rand(5_000, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -124,7 +125,7 @@ def of_a_look() -> Iterator[tuple[str, float, float]]:
     torch.manual_seed(0)
     net = small_cnn(data).eval()
     for name in sorted(path.stem for path in (CONF / "plugin").glob("*.yaml")):
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+        with initialize_config_dir(str(CONF), **BASE):
             plugin = build.plugins(compose("train", [f"+plugin={name}", "output=nowhere"]))[0]
         for key, value in BRIEF.get(name, {}).items():
             setattr(plugin, key, value)

@@ -21,6 +21,8 @@ from lightning import Callback, seed_everything
 from omegaconf import DictConfig
 from torch import nn
 
+from interp.lit.hydra_versions import BASE
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import report, seconds
 
@@ -90,7 +92,7 @@ def cost(plugin, net: nn.Module, data: ImageData, epoch: float, folder: Path) ->
 
 def training(title: str, overrides: list[str], names: list[str], batches: dict[str, int], cifar: bool) -> dict:
     """Measure one of the two trainings and print its table."""
-    with TemporaryDirectory() as folder, initialize_config_dir(str(CONF), version_base="1.3"):
+    with TemporaryDirectory() as folder, initialize_config_dir(str(CONF), **BASE):
         bars = ["callbacks.progress_bar=null", "callbacks.model_summary=null", "+trainer.enable_progress_bar=false",
                 "+trainer.enable_model_summary=false", "trainer.max_epochs=1", "logger=none"]  # fmt: skip
         cfg = compose("train", [f"+plugin=[{','.join(names)}]", f"output={folder}", "trainer=cpu", *bars, *overrides])

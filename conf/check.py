@@ -23,6 +23,7 @@ from conf.groups import CONF, groups, options
 from conf.kinds import check_kinds
 from interp.errors import UserError, unknown
 from interp.files import explained
+from interp.lit.hydra_versions import allow_targets
 from interp.lit.secrets import hide, hide_in_streams, remember_arguments
 from interp.signals import interrupt, signal_of
 from interp.terminal import visible
@@ -153,6 +154,7 @@ def told_clearly(main: Callable[..., T]) -> Callable[..., T]:
     @wraps(main)
     def told(*arguments: Any) -> T:
         hide_in_streams()  # a launcher's worker has no other place for it
+        allow_targets()
         if not sweeping():
             with clear_errors():
                 return main(*arguments)
@@ -218,6 +220,7 @@ def launch(main: Callable[[], None]) -> None:
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, interrupt)
     hide_in_streams()
+    allow_targets()
     with clear_errors(of_hydra=True):
         remember_arguments(sys.argv[1:])
         sys.argv[1:] = arranged(sys.argv[1:])

@@ -38,7 +38,8 @@ def no_setting(key: str) -> str:
 
 def _no_option(group: str, option: str) -> str:
     if group.startswith("hydra/"):
-        return f"no {group} {option!r} is installed: pip install -e '.[sweep]' brings joblib, submitit, optuna"
+        extra = "pip install -e '.[sweep]' brings submitit and optuna"
+        return f"no {group} {option!r} is installed. Choose with sweep=; {extra}"
     return str(unknown(f"{group} option", option, options(group), hint="Other packages: hydra.searchpath"))
 
 

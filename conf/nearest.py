@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from conf.groups import BUILT, CONF, NAMED, groups, groups_of, options
 from conf.kinds import load_target
+from interp.lit.hydra_versions import BASE
 
 CALLED = {"learning_rate": "lr", "epochs": "max_epochs", "gpus": "devices", "workers": "num_workers"}  # elsewhere
 
@@ -94,7 +95,7 @@ def _choices() -> list[str]:
 def _composed(script: str, *choices: str) -> dict[str, Any]:
     """The configuration that these choices make, without any other settings."""
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **BASE):
         for overrides in (list(choices), []):  # what was chosen may be wrong as well
             try:
                 cfg: DictConfig = compose(script, overrides)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from interp.lit.hydra_versions import BASE
+
 torch.set_num_threads(min(2, torch.get_num_threads()))
 os.environ["RUN_STAMP"] = "test"
 SHARED = Path(__file__).parents[2] / "shared"
@@ -52,7 +54,7 @@ def train() -> Callable[..., Run]:
         )
         still = ["callbacks.progress_bar=null", "callbacks.model_summary=null"]
         still += [f"+trainer.enable_{bar}=false" for bar in ("progress_bar", "model_summary")]
-        with initialize_config_dir(str(Path(entry.__file__).parent / "conf"), version_base="1.3"):
+        with initialize_config_dir(str(Path(entry.__file__).parent / "conf"), **BASE):
             cfg = compose("train", [f"output={folder}", *arranged([*small, *still, *overrides])])
         seed_everything(0, verbose=False)
         return Run(folder, entry.train.__wrapped__.__wrapped__(cfg))

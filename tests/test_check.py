@@ -5,16 +5,15 @@ import signal
 import subprocess
 import sys
 from importlib import import_module
-from importlib.util import find_spec
 from multiprocessing import Lock
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 
 from conf.check import CONF, check, clear_errors, groups, mendable
 from interp.errors import UserError, unknown
+from interp.lit.hydra_versions import BASE
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,7 +26,7 @@ def command(script: str, *arguments: str, folder: Path) -> subprocess.CompletedP
 
 
 def composed(*overrides: str):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **BASE):
         return compose("train", ["output=/tmp/nowhere", *overrides])
 
 
@@ -99,12 +98,9 @@ def test_help_lists_every_group_without_torch(script, tmp_path):
 )
 def test_what_the_documents_promise_composes(overrides, monkeypatch):
     monkeypatch.setenv("RUN_STAMP", "now")
-    for name, kind in {"joblib": "launcher", "submitit": "launcher", "optuna": "sweeper"}.items():
-        if any(name in given.replace("slurm", "submitit") for given in overrides):
-            pytest.importorskip(f"hydra_plugins.hydra_{name}_{kind}", reason="pip install -e '.[sweep]'")
-    if "sweep=ray" in overrides and find_spec("ray") is None:  # as hydra-ray-launcher declares it
-        node = {"_target_": "a.Ray", "ray": {"init": {"address": None}, "remote": {}}}
-        ConfigStore.instance().store(group="hydra/launcher", name="ray", node=node)
+    for name, package in {"slurm": "submitit_launcher", "optuna": "optuna_sweeper"}.items():
+        if any(name in given for given in overrides):
+            pytest.importorskip(f"hydra_plugins.hydra_{package}", reason="pip install -e '.[sweep]'")
     check(composed(*overrides), "train")
 
 

@@ -13,6 +13,7 @@ from conf.check import CONF
 from interp.layers import Normalized
 from interp.lit import build
 from interp.lit.data import ImageData, Splits, TensorImages
+from interp.lit.hydra_versions import BASE
 from interp.lit.models import small_cnn
 from interp.probe import choose_probe
 from interp.result import Result
@@ -27,7 +28,7 @@ def plugin(request):
 
 
 def make(name: str, *settings: str):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **BASE):
         cfg = compose("train", [f"+plugin={name}", "output=/tmp/nowhere", *(f"plugin.{name}.{s}" for s in settings)])
     return build.plugins(cfg)[0]
 
@@ -101,7 +102,7 @@ def metrics_of(run, name: str) -> list[dict]:
 def rebuilt(run):
     from interp.lit.classifier import load_weights
 
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **BASE):
         cfg = compose("train", ["output=/tmp/nowhere", "data.size=16", "model.dropout=0.3"])
     images = build.data(cfg)
     net = build.network(cfg, images)

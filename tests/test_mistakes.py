@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from conf.arguments import arranged
 from conf.check import CONF, clear_errors, launch
+from interp.lit.hydra_versions import BASE
 
 NOISE = "data={_target_: interp.lit.data.ImageData, source: {_target_: tests.odd.noise, _partial_: true}}"
 TINY = [NOISE, "model={_target_: tests.odd.net}", "logger=none", "trainer.accelerator=cpu", "trainer.max_epochs=1",
@@ -19,7 +20,7 @@ TINY = [NOISE, "model={_target_: tests.odd.net}", "logger=none", "trainer.accele
 
 def composed(script: str, *arguments: str):
     """The configuration that a command describes."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **BASE):
         return compose(script, [*arranged([*arguments]), "output=nowhere"])
 
 

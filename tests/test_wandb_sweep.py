@@ -8,6 +8,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from conf.check import CONF, check
+from interp.lit.hydra_versions import BASE
 
 DOCS = Path(__file__).parents[1] / "docs"
 SWEEP = yaml.safe_load((DOCS / "wandb_sweep.yaml").read_text())
@@ -28,7 +29,7 @@ def test_what_it_passes_composes(chosen):
     from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
     rendered = create_sweep_command_args({"args": {name: {"value": value} for name, value in given.items()}})
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **BASE):
         cfg = compose("train", ["output=/tmp/nowhere", *rendered["args_no_hyphens"]])
     check(cfg, "train")
     assert cfg.optimizer.lr == given["optimizer.lr"] and set(cfg.plugin) == {"nmf"}

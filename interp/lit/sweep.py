@@ -19,7 +19,7 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf
 
 from interp.errors import UserError
 from interp.files import MOST, regular, replacing
@@ -31,11 +31,7 @@ from interp.lit.sweep_page import Job, fixed, front, parts, read_job
 from interp.terminal import visible
 
 log = logging.getLogger(__name__)
-ON_THEIR_OWN = {  # Hydra lets no launcher's configuration be replaced by another of the same name
-    "hydra_joblib_launcher.joblib_launcher.JoblibLauncher": "hydra_plugins.epochscope.JoblibLauncher",
-    "hydra_ray_launcher.ray_launcher.RayLauncher": "hydra_plugins.epochscope.RayLauncher",
-    "hydra_submitit_launcher.submitit_launcher.LocalLauncher": "hydra_plugins.epochscope.SubmititLauncher",
-}
+OURS = {"joblib": "joblib", "submitit_local": "submitit", "ray": "ray"}  # for launchers of Hydra, values of `sweep`
 ENDED = "ended by SIGTERM or Ctrl-C"
 LOST = "its process ended without a word: killed, or out of memory"
 
@@ -51,11 +47,15 @@ class Gather(Callback):
         self._began = time.time()
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Have the launchers of joblib, Ray and submitit on this machine run every job on its own."""
+        """Say which launcher keeps a sweep going where the one that was chosen does not."""
         remember_configuration(config)
-        launcher = config.hydra.launcher
-        with read_write(launcher):
-            launcher._target_ = ON_THEIR_OWN.get(launcher._target_.removeprefix("hydra_plugins."), launcher._target_)
+        launcher = config.hydra.runtime.choices["hydra/launcher"]
+        if launcher in OURS:
+            log.warning(
+                "hydra/launcher=%s ends the sweep where one job's process is killed: take sweep=%s, which goes on",
+                launcher,
+                OURS[launcher],
+            )
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """Hide secrets in what Hydra wrote down; note that the job runs, and where: what stays so has been killed."""

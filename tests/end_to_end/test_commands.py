@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from PIL import Image
 
 from conf.check import CONF
 from interp.lit.data.digits import digits
+from interp.lit.hydra_versions import BASE
 from plugins.caricature import CaricatureResult
 from plugins.nmf import NMFResult
 from tests.conftest import SHARED
@@ -63,10 +65,21 @@ def test_a_sweep_for_a_slurm_cluster_composes(chosen, monkeypatch):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install -e '.[sweep]'")
     monkeypatch.setenv("RUN_STAMP", "now")
     given = ["output=/tmp/nowhere", chosen, "hydra.launcher.partition=gpu", "hydra.launcher.gpus_per_node=8"]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **BASE):
         launcher = compose("train", given, return_hydra_config=True).hydra.launcher
     assert launcher._target_.endswith("SlurmLauncher")
     assert launcher.partition == "gpu" and launcher.gpus_per_node == 8 and launcher.mem_gb != "???"
+
+
+@pytest.mark.parametrize("sweep", ["joblib", "submitit", "ray"])
+def test_a_sweep_on_this_machine_names_the_launcher_that_keeps_jobs_apart(sweep, monkeypatch):
+    monkeypatch.setenv("RUN_STAMP", "now")
+    setting = {"joblib": "n_jobs", "submitit": "cpus_per_task", "ray": "ray.remote.num_cpus"}[sweep]
+    given = ["output=/tmp/nowhere", f"sweep={sweep}", f"hydra.launcher.{setting}=4"]
+    with initialize_config_dir(str(CONF), **BASE):
+        launcher = compose("train", given, return_hydra_config=True).hydra.launcher
+    assert launcher._target_ == f"hydra_plugins.epochscope.{sweep.capitalize()}Launcher"
+    assert OmegaConf.select(launcher, setting) == 4
 
 
 @pytest.fixture(scope="module")

@@ -65,8 +65,9 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # as Ray gives its workers: sums in anoth
 def on_two_workers(request):
     """`command` with each launcher; Ray listens on every network interface, so it gets a network of its own."""
     launcher = request.param
-    extra = "hydra-ray-launcher" if launcher == "ray" else "-e '.[sweep]'"
-    pytest.importorskip(f"hydra_plugins.hydra_{launcher}_launcher", reason=f"pip install {extra}")
+    needed = {"submitit": "-e '.[sweep]'", "ray": "ray"}
+    if launcher in needed:
+        pytest.importorskip(launcher, reason=f"pip install {needed[launcher]}")
     if launcher != "ray":
         yield partial(command, **ONE_THREAD), [f"sweep={launcher}"]
         return
@@ -128,7 +129,6 @@ def test_a_killed_worker_costs_its_job_alone(tmp_path, on_two_workers):
 @pytest.mark.slow
 def test_a_search_has_several_objectives_and_survives_failed_trials(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="pip install -e '.[sweep]'")
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="pip install -e '.[sweep]'")
     search = ["optimizer.lr=choice(0.001,0.01,-1)", "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2"]
     search += ["objective=[val/accuracy,nmf/relative_error]", "hydra.sweeper.direction=[maximize,minimize]"]
     done = command(tmp_path, "sweep=[optuna,joblib]", "+plugin=nmf", "logger=report", *search, *QUICK, check=False)

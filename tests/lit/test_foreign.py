@@ -14,6 +14,7 @@ import analyze
 from conf.check import CONF
 from interp.errors import UserError
 from interp.lit.foreign import result_class, settings
+from interp.lit.hydra_versions import BASE
 from plugins.report import main
 
 TOUCH = "touch {folder}/pwned"
@@ -29,7 +30,7 @@ CALLS = ["os.system", "posix.system", "subprocess.Popen", "builtins.eval", "buil
 @pytest.fixture(scope="module")
 def composed():
     """The configuration of `analyze.py` with Hydra's own settings."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **BASE):
         return compose("analyze", ["output=out", "+plugin=nmf"], return_hydra_config=True)
 
 

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+import interp
 from interp.errors import UserError
 from interp.lit.job_process import started, this_process
 from interp.lit.report import Report
@@ -50,6 +52,23 @@ def job(
     callback.on_job_end(config, done)
     assert done.status is JobStatus.COMPLETED and done.return_value is (None if error else objective)
     return config
+
+
+@pytest.mark.parametrize(
+    ("launcher", "instead"), [("joblib", "joblib"), ("submitit_local", "submitit"), ("ray", "ray"), ("basic", None)]
+)
+def test_a_launcher_that_ends_with_its_first_killed_job_is_told(launcher, instead, caplog):
+    choices = {"hydra/launcher": launcher}
+    Gather().on_multirun_start(OmegaConf.create({"hydra": {"runtime": {"choices": choices}}}))
+    assert (f"take sweep={instead}" in caplog.text) == (instead is not None)
+
+
+def test_a_launcher_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.syspath_prepend(Path(interp.__file__).parent / "lit" / "launchers")
+    launchers = import_module("hydra_plugins.epochscope")
+    monkeypatch.setattr(launchers, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match=r"hydra_submitit_launcher is not installed.*pip install -e '\.\[sweep\]'"):
+        launchers.SubmititLauncher().launch([["seed=1"]], 0)
 
 
 def four_jobs(folder: Path) -> Path:

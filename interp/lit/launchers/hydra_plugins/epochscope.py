@@ -1,8 +1,8 @@
 """Launchers that keep every job on its own: a process that dies costs its job, not the sweep; with it all jobs end.
 
-hydra-joblib-launcher and hydra-ray-launcher end the sweep when a worker is killed; hydra-submitit-launcher stops
-waiting for the other jobs then, and starts all jobs at once. `interp.lit.sweep` puts these in their places. Hydra takes
-launchers from packages called `hydra_plugins` alone.
+Hydra's own launchers for joblib and Ray end the sweep when a worker is killed; the one for submitit stops waiting for
+the other jobs then, and starts all jobs at once. conf/hydra/launcher/ names these. Hydra takes launchers from packages
+called `hydra_plugins` alone.
 """
 
 import logging
@@ -12,15 +12,19 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from threading import current_thread, main_thread
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf
+
+from interp.errors import UserError
+from interp.lit.sweep_worker import composed, run_one
 
 log = logging.getLogger(__name__)
 GONE = ("TerminatedWorkerError", "UncompletedJobError", "WorkerCrashedError")  # joblib's, submitit's, Ray's word for it
@@ -47,6 +51,7 @@ def stopping(launcher: "OnItsOwn", futures: Sequence[Future] = ()) -> Iterator[N
 class OnItsOwn(Launcher):
     """`n_jobs` at a time (-1: as many as there are CPU cores), each by `run`; what that raises fails the one job."""
 
+    needs: ClassVar[tuple[str, str]]  # a module, and what installs it
     ended = False  # what ends the sweep has come
 
     def __init__(self, n_jobs: int = -1) -> None:
@@ -57,7 +62,13 @@ class OnItsOwn(Launcher):
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run a job for each list of overrides; numbered from `initial_job_idx`, in that order."""
+        """Run a job for each list of overrides; numbered from `initial_job_idx`, in that order.
+
+        Raises UserError where the launcher's package is not installed.
+        """
+        module, install = self.needs
+        if find_spec(module) is None:
+            raise UserError(f"{module.rpartition('.')[2]} is not installed, which this sweep needs: {install}")
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
@@ -73,6 +84,10 @@ class OnItsOwn(Launcher):
                 return [future.result() for future in futures]
             finally:
                 threads.shutdown(wait=False, cancel_futures=True)
+
+    def given(self) -> tuple[HydraContext, DictConfig, TaskFunction, Any]:
+        """What `run_one` needs beside the job's own overrides and number."""
+        return self.hydra_context, self.config, self.task_function, Singleton.get_state()
 
     @abstractmethod
     def run(self, overrides: Sequence[str], number: int) -> JobReturn:
@@ -97,40 +112,34 @@ class OnItsOwn(Launcher):
             done.return_value = None  # no objective
             return done
 
-    def job(self, overrides: Sequence[str], number: int) -> DictConfig:
-        """The configuration of one job."""
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-        with open_dict(config):
-            config.hydra.job.num = number
-            config.hydra.job.id = number
-        return config
-
     def _folder(self, overrides: Sequence[str], number: int) -> Path:
-        config = self.job(overrides, number)
+        config = composed(self.hydra_context, self.config, overrides, number)
         return Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
 
 
 class JoblibLauncher(OnItsOwn):
     """Jobs in joblib's worker processes, which are used again for the next job while they live."""
 
-    def __init__(self, n_jobs: int = -1, **_: Any) -> None:  # the others are about joblib's own pool
+    needs = ("joblib", "pip install joblib")
+
+    def __init__(self, n_jobs: int = -1) -> None:
         super().__init__(n_jobs)
         self._idle: list[Any] = []
 
     def run(self, overrides: Sequence[str], number: int) -> JobReturn:
-        from hydra_plugins.hydra_joblib_launcher._core import execute_job
         from joblib.externals.loky import ProcessPoolExecutor
 
         # One pool a worker: a pool of several breaks as a whole.
         worker = self._idle.pop() if self._idle else ProcessPoolExecutor(max_workers=1)
-        given = self.hydra_context, self.config, self.task_function, Singleton.get_state()
-        done = worker.submit(execute_job, number, overrides, *given).result()
+        done = worker.submit(run_one, *self.given(), overrides, number).result()
         self._idle.append(worker)
         return done
 
 
 class SubmititLauncher(OnItsOwn):
     """Jobs by submitit's local executor, each in a process of its own, as many as the CPU cores have room for."""
+
+    needs = ("hydra_plugins.hydra_submitit_launcher", "pip install -e '.[sweep]'")
 
     def __init__(self, cpus_per_task: int | None = None, **settings: Any) -> None:
         super().__init__(max(1, (os.cpu_count() or 1) // (cpus_per_task or 1)))
@@ -147,18 +156,22 @@ class SubmititLauncher(OnItsOwn):
 class RayLauncher(OnItsOwn):
     """Jobs as tasks of Ray, which is told of all of them at once and decides when and where each runs."""
 
+    needs = ("ray", "pip install ray")
+
     def __init__(self, ray: DictConfig) -> None:
-        self.ray, self._tasks = ray, dict[int, Any]()
+        settings: Any = OmegaConf.to_container(ray, resolve=True)
+        self.settings, self._tasks = settings, dict[int, Any]()
 
     def launch_all(self, jobs: dict[int, Sequence[str]]) -> list[JobReturn]:
         """Start Ray or connect to its cluster, hand over the jobs and wait for one after another."""
-        from hydra_plugins.hydra_ray_launcher._launcher_util import launch_job_on_ray, start_ray
+        import ray
 
-        start_ray(self.ray.init)
+        if not ray.is_initialized():
+            ray.init(**self.settings["init"])
+        task = ray.remote(**self.settings["remote"])(run_one) if self.settings["remote"] else ray.remote(run_one)
         log.info("Launching %d jobs on Ray", len(jobs))
         for number, overrides in jobs.items():
-            given = self.job(overrides, number), self.task_function, Singleton.get_state()
-            self._tasks[number] = launch_job_on_ray(self.hydra_context, self.ray.remote, *given)
+            self._tasks[number] = task.remote(*self.given(), overrides, number)
         with stopping(self):
             return [self.survive(overrides, number) for number, overrides in jobs.items()]
 
