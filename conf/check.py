@@ -57,7 +57,7 @@ def check(cfg: DictConfig, primary: str) -> None:
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         raise UserError(f"{missing[0]} is not set: give it as {missing[0]}=VALUE")
     _check_objective(cfg)
-    OmegaConf.resolve(cfg.copy())
+    OmegaConf.to_container(cfg, resolve=True)  # OmegaConf.resolve of 2.4rc stumbles over oc.dict.keys
     plain: Any = OmegaConf.to_container(cfg)
     check_kinds(plain, main)
     if not 0 <= cfg.seed < 2**32:
