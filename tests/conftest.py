@@ -47,6 +47,7 @@ def train() -> Callable[..., Run]:
 
     import train as entry
     from conf.arguments import arranged
+    from tests.typed import switches_kept
 
     def run(folder: Path, *overrides: str, quick: bool = True) -> Run:
         small = (
@@ -57,7 +58,8 @@ def train() -> Callable[..., Run]:
         with initialize_config_dir(str(Path(entry.__file__).parent / "conf"), **BASE):
             cfg = compose("train", [f"output={folder}", *arranged([*small, *still, *overrides])])
         seed_everything(0, verbose=False)
-        return Run(folder, entry.train.__wrapped__.__wrapped__(cfg))
+        with switches_kept():
+            return Run(folder, entry.train.__wrapped__.__wrapped__(cfg))
 
     return run
 

@@ -13,7 +13,6 @@ from typing import ClassVar
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import distributed as dist
 from torch import nn
 
@@ -66,11 +65,17 @@ def on_many(request, tmp_path_factory):
     return on_processes(request.param, studied, tmp_path_factory.mktemp("many"), seconds=300)
 
 
+STEPPED = {"drawn", "control", "film"}  # pictures in 256 steps: a difference in the last bit may be one of them
+
+
 def assert_alike(found, expected) -> None:
     if isinstance(expected, dict):
         assert found.keys() == expected.keys()
         for key, value in expected.items():
-            assert_alike(found[key], value)
+            if key in STEPPED:
+                torch.testing.assert_close(found[key], value, rtol=0, atol=1.01 / 255)
+            else:
+                assert_alike(found[key], value)
     elif isinstance(expected, float) or (torch.is_tensor(expected) and expected.is_floating_point()):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     else:
@@ -316,8 +321,8 @@ def test_a_result_that_cannot_be_kept_leaves_the_processes_at_the_same_network(t
     (first,), (second,) = on_processes(2, compared, tmp_path, tmp_path / "run", seconds=120)
     assert first == "plugin.p: OSError: [Errno 28] No space left on device"
     assert second == f"plugin.p: PeerFailed: {first.removeprefix('plugin.p: ')} (on process 0)"
-    kept = {path.parent.parent.name: load_file(path)["seen"].tolist() for path in
-            (tmp_path / "run").glob("results/*/*/result.safetensors")}  # fmt: skip
+    folders = [path.parent for path in (tmp_path / "run").glob("results/*/*/result.safetensors")]
+    kept = {folder.parent.name: Weights.load(folder).seen.tolist() for folder in folders}
     assert kept == {"q.a": [1.0, 1.0], "q.b": [2.0, 2.0]}
 
 

@@ -10,8 +10,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from conf.arguments import arranged
-from conf.check import CONF, clear_errors, launch
+from conf.check import CONF, clear_errors
 from interp.lit.hydra_versions import BASE
+from tests.typed import typed
 
 NOISE = "data={_target_: interp.lit.data.ImageData, source: {_target_: tests.odd.noise, _partial_: true}}"
 TINY = [NOISE, "model={_target_: tests.odd.net}", "logger=none", "trainer.accelerator=cpu", "trainer.max_epochs=1",
@@ -273,14 +274,9 @@ def test_how_a_command_is_written(said, script, command, message):
 
 
 @pytest.mark.parametrize("place", ["output=/proc/nope", "hydra.run.dir=/proc/nope"])
-def test_a_whole_command_that_fails(monkeypatch, capsys, tmp_path, place):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["train.py", place])
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    with pytest.raises(SystemExit) as end:
-        launch(import_module("train").train)
-    errors = capsys.readouterr().err
-    assert end.value.code == 1 and one_line(errors, "choose output=FOLDER") and "/proc/nope: " in errors
+def test_a_whole_command_that_fails(tmp_path, place):
+    ended = typed(tmp_path, place)
+    assert ended.code == 1 and one_line(ended.said, "choose output=FOLDER") and "/proc/nope: " in ended.said
 
 
 @pytest.mark.parametrize(

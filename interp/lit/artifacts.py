@@ -80,8 +80,12 @@ def results(folder: Path) -> Any:
 
 def identity(folder: Path) -> str:
     """The id of the last W&B run in a run's folder; the folder's name where there is none."""
-    runs = sorted(path.name.removeprefix("offline-") for path in folder.glob("wandb/*run-*-*") if path.is_dir())
-    return runs[-1].rpartition("-")[2] if runs else _safe(folder.name)
+    runs = {path.name.removeprefix("offline-"): path for path in folder.glob("wandb/*run-*-*") if path.is_dir()}
+    if not runs:
+        return _safe(folder.name)
+    name, path = max(runs.items())
+    file = next(path.glob("run-*.wandb"), None)  # the folder of a second run in one second has a number behind the id
+    return file.stem.removeprefix("run-") if file else name.split("-", 2)[2]
 
 
 def _add_configuration(artifact: Any, folder: Path | None) -> None:

@@ -131,8 +131,6 @@ def test_an_analysis_that_is_ended_leaves_what_was_found(tmp_path, number, launc
     [("SIGTERM", []), ("SIGINT", []), ("SIGKILL", []), ("SIGTERM", ["sweep=joblib", "hydra.launcher.n_jobs=2"])],
 )
 def test_a_sweep_that_is_ended_says_so_of_its_jobs(tmp_path, number, launcher):
-    if launcher:
-        pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="pip install 'epochscope[sweep]'")
     command = Command(tmp_path, "train.py", "-m", "seed=1,2,3", "trainer=cpu", *LONG, *launcher)
     command.wait_for(f"run/{1 if launcher else 0}/checkpoints/last.ckpt")
     code, output = command.end(lambda: os.kill(command.process.pid, signal.Signals[number]))

@@ -54,7 +54,11 @@ def test_a_sweep_goes_on_after_failed_jobs_and_gathers_its_runs(tmp_path):
 
 def test_an_objective_that_no_run_has_is_named(tmp_path):
     done = command(tmp_path, "-m", "seed=1", "objective=[val/accuracy,val/acuracy]", "logger=none", *QUICK, check=False)
-    assert done.returncode == 1 and "no scalar 'val/acuracy'" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 1
+        and "'val/acuracy'; did you mean 'val/accuracy'?" in done.stderr
+        and "Traceback" not in done.stderr
+    )
 
 
 FOUR = ("-m", "seed=1,2,3,4", "+plugin=nmf", "logger=report", *QUICK)

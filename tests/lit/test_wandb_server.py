@@ -172,20 +172,20 @@ def test_a_resumed_run_goes_on_under_its_id_and_names_the_checkpoint_that_it_use
     for file, content in ((path, b"weights"), (tmp_path / ".hydra" / "config.yaml", b"seed: 1")):
         file.parent.mkdir()
         file.write_bytes(content)
-    logger = begin(tmp_path, id="first")
+    logger = begin(tmp_path, id="the-first")
     artifacts.keep([logger], tmp_path)
     sinks.close_wandb(143)
     assert [run.exit_code for run in wandb_server.runs.values()] == [143]
-    logger = begin(tmp_path, id="first", epoch=1)
+    logger = begin(tmp_path, id="the-first", epoch=1)
     artifacts.use([logger], path)
     sinks.close_wandb()
     assert_whole(wandb_server, range(2))
     (made,) = (made for made in wandb_server.artifacts.values() if made.type == "model")
-    assert made.name == "checkpoint-first" and made.whole() and made.files["checkpoints/best.ckpt"] == b"weights"
-    assert made.made_by[0] == "first" and made.used_by == ["first"]
+    assert made.name == "checkpoint-the-first" and made.whole() and made.files["checkpoints/best.ckpt"] == b"weights"
+    assert made.made_by[0] == "the-first" and made.used_by == ["the-first"]
     (results,) = (made for made in wandb_server.artifacts.values() if made.type == "results")
     assert results.whole() and "results/grid.png" in results.files
-    assert wandb_server.runs["first"].exit_code == 0
+    assert wandb_server.runs["the-first"].exit_code == 0
 
 
 @pytest.mark.parametrize(
