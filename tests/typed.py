@@ -35,7 +35,8 @@ def typed(folder: Path, *arguments: str, script: str = "train", **environment: s
     said, code = StringIO(), 0
     with (
         chdir(folder), patch.object(sys, "argv", [f"{script}.py", *arguments]), patch.dict(os.environ, own, clear=True),
-        patch.object(sys, "path", [*sys.path]), redirect_stdout(said), redirect_stderr(said), logging_kept(), switches_kept(),
+        patch.object(sys, "path", [*sys.path]), redirect_stdout(said), redirect_stderr(said),
+        logging_kept(), switches_kept(),
     ):  # fmt: skip
         try:
             launch(getattr(import_module(script), script))
