@@ -323,7 +323,7 @@ def test_a_result_that_cannot_be_kept_leaves_the_processes_at_the_same_network(t
     assert second == f"plugin.p: PeerFailed: {first.removeprefix('plugin.p: ')} (on process 0)"
     folders = [path.parent for path in (tmp_path / "run").glob("results/*/*/result.safetensors")]
     kept = {folder.parent.name: Weights.load(folder).seen.tolist() for folder in folders}
-    assert kept == {"q.a": [1.0, 1.0], "q.b": [2.0, 2.0]}
+    assert kept == {"p.b": [2.0, 2.0], "q.a": [1.0, 1.0], "q.b": [2.0, 2.0]}
 
 
 def test_raise_ends_the_training_on_both(train, tmp_path):
