@@ -17,6 +17,11 @@ os.environ["RUN_STAMP"] = "test"
 SHARED = Path(__file__).parents[2] / "shared"
 
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, as do the commands that they start
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 @dataclass
 class Run:
     """A finished training: its folder, the objective and the LightningModule's checkpoint."""
