@@ -22,6 +22,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, as do the co
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """A training switches deterministic algorithms on for its whole process, and tests run in any order."""
+    torch.use_deterministic_algorithms(False)
+
+
 @dataclass
 class Run:
     """A finished training: its folder, the objective and the LightningModule's checkpoint."""
@@ -52,7 +58,6 @@ def train() -> Callable[..., Run]:
 
     import train as entry
     from conf.arguments import arranged
-    from tests.typed import switches_kept
 
     def run(folder: Path, *overrides: str, quick: bool = True) -> Run:
         small = (
@@ -63,8 +68,7 @@ def train() -> Callable[..., Run]:
         with initialize_config_dir(str(Path(entry.__file__).parent / "conf"), **BASE):
             cfg = compose("train", [f"output={folder}", *arranged([*small, *still, *overrides])])
         seed_everything(0, verbose=False)
-        with switches_kept():
-            return Run(folder, entry.train.__wrapped__.__wrapped__(cfg))
+        return Run(folder, entry.train.__wrapped__.__wrapped__(cfg))
 
     return run
 

@@ -11,8 +11,6 @@ from io import StringIO
 from pathlib import Path
 from unittest.mock import patch
 
-import torch
-
 from conf.check import launch
 
 # Of a training that takes a second.
@@ -36,7 +34,7 @@ def typed(folder: Path, *arguments: str, script: str = "train", **environment: s
     with (
         chdir(folder), patch.object(sys, "argv", [f"{script}.py", *arguments]), patch.dict(os.environ, own, clear=True),
         patch.object(sys, "path", [*sys.path]), redirect_stdout(said), redirect_stderr(said),
-        logging_kept(), switches_kept(),
+        logging_kept(),
     ):  # fmt: skip
         try:
             launch(getattr(import_module(script), script))
@@ -44,16 +42,6 @@ def typed(folder: Path, *arguments: str, script: str = "train", **environment: s
             code = end.code if isinstance(end.code, int) else 1
             said.write("" if isinstance(end.code, int) else f"{end.code}\n")
     return Ended(code or 0, said.getvalue())
-
-
-@contextmanager
-def switches_kept() -> Iterator[None]:
-    """A training switches deterministic algorithms on for its whole process."""
-    on, warn_only = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(on, warn_only=warn_only)
 
 
 @contextmanager
