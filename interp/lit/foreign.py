@@ -151,15 +151,16 @@ def _printable(value: Any) -> str:
     return text if text.isprintable() else repr(text)
 
 
-def _trusted(name: Any, trust: list[str]) -> bool:
+def _trusted(name: Any, trust: str | Iterable[str]) -> bool:
     """Whether the user has named it, or the module that it really lies in: not one that merely imports it."""
-    if name in trust:
+    given = names(trust)
+    if name in given:
         return True
-    if not any(str(name).startswith(f"{own}.") for own in trust):
+    if not any(str(name).startswith(f"{own}.") for own in given):
         return False
     found = resolved(name)
     real = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
-    return any(real.startswith(f"{own}.") for own in trust)
+    return any(real.startswith(f"{own}.") for own in given)
 
 
 @contextmanager
