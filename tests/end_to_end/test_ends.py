@@ -74,7 +74,7 @@ def _session(process: Path) -> int | None:
         ((), 1, "SIGTERM", "true"),
         ((), 0, "SIGTERM", "false"),
         ((), 1, "SIGINT", "true"),
-        (TORCHRUN, 1, "SIGTERM", "false"),
+        (TORCHRUN, 1, "SIGTERM", "true"),
     ],
 )
 def test_a_signal_to_one_rank_in_a_study_ends_both(tmp_path, launcher, rank, number, shared):
