@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from interp.errors import UserError
+from interp.loader_workers import obey_parent, worker_context
 from interp.share import everyones, part
-from interp.signals import obey_parent
 
 
 class LabelledImages(Protocol):
@@ -77,7 +77,10 @@ class Probe:
             yield from zip(self.images[here].split(size), self.labels[here].split(size), strict=True)
             return
         stream, own = torch.Generator().manual_seed(0), Subset(cast(Dataset, self.dataset), mine)
-        loader = DataLoader(own, size, num_workers=self.workers, generator=stream, worker_init_fn=obey_parent)
+        loader = DataLoader(
+            own, size, num_workers=self.workers, generator=stream, worker_init_fn=obey_parent,
+            multiprocessing_context=worker_context(self.workers),
+        )  # fmt: skip
         for images, labels in loader:
             yield images.to(self.images.device), labels.to(self.images.device)
 

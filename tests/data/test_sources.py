@@ -105,8 +105,12 @@ def test_images_that_two_processes_train_on_count_once(count, processes, size):
 
 
 def test_workers_leave_the_signals_of_a_job_to_the_main_process():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)  # torch now starts a thread in every worker, too
+    torch.rand(300, 300) @ torch.rand(300, 300)
     data = ImageData(digits, size=8, batch_size=200, num_workers=1)
     batches = iter(data.val_dataloader())
+    torch.set_num_threads(threads)
     next(batches)
     (worker,) = multiprocessing.active_children()
     subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)

@@ -18,8 +18,8 @@ from interp.errors import UserError
 from interp.files import readable
 from interp.lit.data.batches import Augmented, collate, last_is_single
 from interp.lit.data.checks import check_splits
+from interp.loader_workers import obey_parent, worker_context
 from interp.probe import LabelledImages, Probe, check_sizes, choose_probe
-from interp.signals import obey_parent
 from interp.words import word
 
 log = logging.getLogger(__name__)
@@ -188,6 +188,7 @@ class ImageData(LightningDataModule):
             collate_fn=collate,
             num_workers=self.num_workers,
             worker_init_fn=_start_worker,
+            multiprocessing_context=worker_context(self.num_workers),
             pin_memory=torch.cuda.is_available(),
         )
 
