@@ -77,6 +77,8 @@ def build_parts(cfg: DictConfig, earlier: Any) -> tuple[Any, Any, list]:
     for study in studies:
         study.check(module.net)
     if earlier:
+        if cfg.weights is not None:
+            log.info("weights=%s is not read: the run that is resumed has its own", cfg.weights)
         module.on_load_checkpoint(earlier.content)
     elif cfg.weights is not None:
         path = find_checkpoint(cfg.weights, ("best.ckpt", "last.ckpt"), key="weights")

@@ -101,6 +101,8 @@ def load_target(key: str, name: str) -> Any:
     try:
         thing = locate(name)
     except ErrorDuringImport as error:
+        if isinstance(error.value, KeyboardInterrupt):  # it came while this was imported
+            raise error.value from None
         reason = f"{type(error.value).__name__}: {' '.join(str(error.value).split())}"
         raise UserError(f"{key}={name}: importing {error.filename} failed ({reason})") from error
     if thing is None:

@@ -36,7 +36,7 @@ from plugins.sinks import print_tables, show
 log = logging.getLogger(__name__)
 # One thread draws for all plugins: pictures never hold training up, and memory stays bounded by one look a plugin.
 _drawing = Background("drawing")
-COST = ("failed", "seconds", "share_of_epoch", "peak_memory_gb")  # what is logged of every study
+COST = ("failed", "seconds", "share_of_epoch")  # what is logged of every study; with CUDA also its peak memory
 PATIENCE = 300.0  # seconds that a hanging picture or sink may hold the training up, at most
 
 
@@ -296,7 +296,8 @@ class Plugin(Callback):
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         monitors = (str(getattr(callback, "monitor", None)) for callback in callbacks)
         wanted = sorted({name for name in monitors if name.startswith(f"{self.name}/")})
-        named = {f"{self.name}/{key}" for key in (*result.scalars(), *COST)}
+        cost = (*COST, "peak_memory_gb") if torch.cuda.is_available() else COST
+        named = {f"{self.name}/{key}" for key in (*result.scalars(), *cost)}
         if not named.issuperset(wanted):
             named |= {f"{self.name}/{key}" for key in result.following(result).scalars()}
         for name in set(wanted) - named:

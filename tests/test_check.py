@@ -12,6 +12,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from conf.check import CONF, check, clear_errors, groups, mendable
+from conf.kinds import load_target
 from interp.errors import UserError, unknown
 from interp.lit.hydra_versions import BASE
 
@@ -38,6 +39,15 @@ def test_a_signal_before_or_after_the_training_ends_with_its_code(given, code, s
     with pytest.raises(SystemExit) as ended, clear_errors():
         raise KeyboardInterrupt(*given)
     assert ended.value.code == code and capsys.readouterr().err == f"{said}\n"
+
+
+@pytest.mark.parametrize("given", [(), (signal.SIGTERM,)])
+def test_a_signal_that_comes_while_something_is_imported_is_no_mistake_in_a_setting(given, tmp_path, monkeypatch):
+    (tmp_path / "interrupted.py").write_text(f"raise KeyboardInterrupt(*{tuple(map(int, given))})")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(KeyboardInterrupt) as raised:
+        load_target("trainer._target_", "interrupted.Trainer")
+    assert raised.value.args == given
 
 
 def test_a_folder_that_a_logger_cannot_name_is_named(capsys):
