@@ -101,7 +101,7 @@ def _products() -> Iterator[None]:
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), warnings.catch_warnings():
-            for message in ("`torch.jit.script` is deprecated", "There is a performance drop because we have not yet"):
+            for message in ("`torch.jit.script` is ", "There is a performance drop because we have not yet"):
                 warnings.filterwarnings("ignore", message)
             yield
     finally:
