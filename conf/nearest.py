@@ -33,6 +33,8 @@ def nearest_setting(key: str) -> str:
     if parent.partition(".")[0] == "plugin" and not beside:
         name = parent.partition(".")[2].partition(".")[0]
         return f"is that plugin loaded? Add +plugin={name}. Plugins: {', '.join(options('plugin'))}"
+    if script == "analyze" and key.partition(".")[0] == "trainer":
+        return "analyze.py trains nothing; the device is accelerator=cpu, gpu or auto"
     if near := get_close_matches(leaf, beside, n=1, cutoff=0.8):
         return _meant(f"{parent}.{near[0]}" if parent else near[0], parent, beside)
     home = parent.partition(".")[0]

@@ -262,7 +262,11 @@ COMMANDS = [
         "accelerator=gpu: this machine has cpu; auto takes what there",
     ),
     ("analyze", "data.size=8", "no plugin to run: add one, such as +plugin=nmf"),
-    ("analyze", "trainer.devices=2", "no setting 'trainer.devices'; nothing by that name exists"),
+    (
+        "analyze",
+        "trainer.devices=2",
+        "no setting 'trainer.devices'; analyze.py trains nothing; the device is accelerator",
+    ),
     ("analyze", "+plugin=nmf data.size=8 checkpoint=[]", "checkpoint=[] is empty: name some"),
     ("analyze", "+plugin=nmf data.size=8 checkpoint=7", "no checkpoint "),
 ]

@@ -181,6 +181,10 @@ def find_checkpoint(path: Any, names: tuple[str, ...], key: str = "checkpoint") 
     if files := ", ".join(sorted(file.name for file in given.glob("*.ckpt"))):
         run = f"the folder of the run, {given.parent}, or " if given.name == "checkpoints" else ""
         raise UserError(f"{key}={path} is a folder of checkpoints: give {run}one of its files: {files}")
+    if within := next((parent for parent in given.parents if [*parent.glob("checkpoints/*.ckpt")]), None):
+        raise UserError(f"{key}={path} lies in a run: give the run, {key}={within}")
+    if about(given).get("command") == "analyze.py":
+        raise UserError(f"{key}={path} is an analysis, which has no checkpoint: give a run of train.py")
     begun = about(given).get("command") == "train.py"
     advice = f": that run has finished no epoch, begin it anew with output={path} instead" if begun else _others(given)
     raise UserError(f"no {' or '.join(names)} in {given / 'checkpoints'}{advice}")

@@ -241,3 +241,15 @@ def test_weights_alone_are_not_resumed(tmp_path):
     cfg = OmegaConf.create({"checkpoint": str(tmp_path / "weights.ckpt"), "output": str(tmp_path)})
     with pytest.raises(UserError, match="holds weights but no state of a training: it can be analysed, not resumed"):
         train.resume_from(cfg)
+
+
+def test_a_folder_within_a_run_and_one_of_an_analysis_are_told_apart(tmp_path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").touch()
+    (tmp_path / "run" / "results").mkdir()
+    with pytest.raises(UserError, match=f"lies in a run: give the run, checkpoint={tmp_path}/run$"):
+        find_checkpoint(str(tmp_path / "run" / "results"), ("last.ckpt",))
+    (tmp_path / "looked").mkdir()
+    (tmp_path / "looked" / ".run.json").write_text('{"command": "analyze.py"}')
+    with pytest.raises(UserError, match="is an analysis, which has no checkpoint: give a run of train.py"):
+        find_checkpoint(str(tmp_path / "looked"), ("last.ckpt",))
