@@ -3,9 +3,10 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from interp.files import replacing
-from interp.lit.run_files import json_object
+from interp.lit.run_files import Points, json_object
 from interp.looks import looks
 
 FILE = "failures.json"
@@ -24,12 +25,20 @@ def keep(results: Path, study: str, epoch: int, reason: str) -> None:
             path.write_text(json.dumps(kept | {study: now}, indent=1))
 
 
-def read(run: Path, notes: list[str]) -> dict[str, dict[int, str]]:
-    """Of each study of a run why its looks failed, '' for those that did not, by epoch."""
+def read(
+    run: Path, notes: list[str], metrics: Mapping[str, Points] = MappingProxyType({})
+) -> dict[str, dict[int, str]]:
+    """Of each study of a run why its looks failed, '' for those that did not, by epoch.
+
+    `metrics` are the run's, which know of looks that are no longer kept.
+    """
     failed = json_object(run / "results" / FILE, notes, run)
     found: dict[str, dict[int, str]] = {study: {} for study in failed}
     for epoch, path in (look for study in run.glob("results/*") for look in looks(study)):
         found.setdefault(path.parent.name, {})[epoch] = ""
+    for study in found:
+        epochs = (epoch for _, epoch in metrics.get(f"{study}/failed", {}))
+        found[study] |= {int(epoch): "" for epoch in epochs if epoch is not None}
     return {study: found[study] | _looks(failed.get(study)) for study in sorted(found)}
 
 

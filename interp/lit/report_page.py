@@ -56,7 +56,7 @@ def parts(run_folder: Path, title: str = "", status: str = "", embed: bool = Tru
     figures = read_figures(run, notes, metrics)
     for name, points in read_metrics(run / "results" / "metrics.jsonl", notes).items():
         metrics[name] = {at: v for at, v in metrics.get(name, {}).items() if at not in points} | points
-    notes += filter(None, [failures.told(failures.read(run, notes))])
+    notes += filter(None, [failures.told(failures.read(run, notes, metrics))])
     style, script = own_code()
     widgets = [shot for figure in figures if figure.widget and embed for shot in figure.shots]
     plugins = {plugin: list(own) for plugin, own in groupby(enumerate(figures), lambda pair: pair[1].plugin)}

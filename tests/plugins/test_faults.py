@@ -127,6 +127,8 @@ def test_failures_of_a_run_are_those_up_to_where_it_was_resumed(tmp_path):
     for epoch, reason in ((0, "a"), (1, ""), (2, "b"), (3, "c"), (2, "")):
         failures.keep(results, "study", epoch, reason)
     assert failures.read(tmp_path, []) == {"study": {0: "a"}}
+    read = failures.read(tmp_path, [], {"study/failed": {(0, 0): 1.0, (3, 1): 0.0, (6, None): 0.0}})
+    assert failures.told(read) == "studies that failed: study (1 of 2 looks: a)"
     for damaged, said in (("[", "failures.json is damaged"), ('{"study": [1], "other": {"x": 1, "4": "2"}}', "")):
         (results / failures.FILE).write_text(damaged)
         found = failures.read(tmp_path, notes := [])
