@@ -64,6 +64,8 @@ def _check_pieces(settings: list[str]) -> None:
             )
         if count > 1:
             raise UserError(f"the shell has cut a setting into {count} pieces: put quotes around it: '{whole}'")
+        if joined := re.search(rf"\w\+({'|'.join(groups())})=", argument):
+            raise UserError(f"{argument}: put a blank before {joined[0][1:]}")
         if "=" not in argument.lstrip("=") and not argument.startswith("~"):
             raise UserError(_bare(argument, [a.strip("=") for a in pieces[1:] if a != "="]))
 

@@ -40,7 +40,10 @@ def _no_option(group: str, option: str) -> str:
     if group.startswith("hydra/"):
         extra = "pip install -e '.[sweep]' brings submitit and optuna"
         return f"no {group} {option!r} is installed. Choose with sweep=; {extra}"
-    return str(unknown(f"{group} option", option, options(group), hint="Other packages: hydra.searchpath"))
+    hint = "Other packages: hydra.searchpath"
+    if group in BUILT and "." in option:
+        hint = f"A class or function of your own: '{group}={{_target_: {option}}}'"
+    return str(unknown(f"{group} option", option, options(group), hint=hint))
 
 
 def several_values(argument: str) -> str:

@@ -18,7 +18,8 @@ from conf.groups import BUILT, CONF, NAMED, groups, groups_of, options
 from conf.kinds import load_target
 from interp.lit.hydra_versions import BASE
 
-CALLED = {"learning_rate": "lr", "epochs": "max_epochs", "gpus": "devices", "workers": "num_workers"}  # elsewhere
+CALLED = {"learning_rate": "lr", "epochs": "max_epochs", "gpus": "devices", "workers": "num_workers",
+          "target": "_target_"}  # elsewhere  # fmt: skip
 
 
 def nearest_setting(key: str) -> str:
@@ -30,6 +31,8 @@ def nearest_setting(key: str) -> str:
     same = sorted((name for name in settings if name.rpartition(".")[2] == leaf), key=lambda name: name.count("."))
     beside = sorted({name.removeprefix(f"{parent}.").partition(".")[0] for name in settings if _within(name, parent)})
     beside += [] if parent else [group for group in groups_of(script) if group not in beside]
+    if leaf == "_target_" and parent:
+        return f"did you mean _target_? '{parent}={{_target_: ...}}'"
     if parent.partition(".")[0] == "plugin" and not beside:
         name = parent.partition(".")[2].partition(".")[0]
         return f"is that plugin loaded? Add +plugin={name}. Plugins: {', '.join(options('plugin'))}"

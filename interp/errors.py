@@ -1,7 +1,13 @@
 """Errors that a user can mend: they name what was given, what exists and the nearest name."""
 
+import site
+import sysconfig
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
+
+ELSEWHERE = (str(Path(__file__).parent), "<", sysconfig.get_path("stdlib"), *site.getsitepackages())
 
 
 class UserError(ValueError):
@@ -36,3 +42,11 @@ def unknown(kind: str, name: str, options: Iterable[str], owner: str = "", hint:
     place = f" in {owner}" if owner else ""
     listing = f"{'It has' if owner else 'Choose from'}: {shown}" if options else "there are none"
     return UserError(f"no {kind} {name!r}{place}; {did_you_mean}{listing}" + (f". {hint}" if hint else ""))
+
+
+def reason(error: BaseException) -> str:
+    """The error in one line, with the place in the user's own code where there is one."""
+    frames = [at for at in traceback.extract_tb(error.__traceback__) if not at.filename.startswith(ELSEWHERE)]
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    text, kind = " ".join(str(error).split()), type(error).__name__
+    return f"{text if kind in text else f'{kind}: {text}'}{place}"

@@ -62,6 +62,8 @@ class Plain(nn.Module):
 
     def __init__(self, classes: int = 3) -> None:
         super().__init__()
+        if not isinstance(classes, int):
+            raise ValueError(f"wanted are classes, not {classes}")
         self.body = nn.Sequential(nn.Flatten(), nn.LazyLinear(classes))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -88,6 +90,7 @@ def net(data: ImageData, kind: str = "plain") -> nn.Module:
         "in_training": lambda: TupleInTraining(data),
         "scripted": lambda: torch.jit.trace(Net(data), torch.rand(2, data.channels, data.size, data.size)),
         "quantised": lambda: nn.Sequential(nn.Flatten(), torch.ao.nn.quantized.dynamic.Linear(64, 3)),
+        "raising": lambda: Plain("8"),
         "text": lambda: "resnet",
     }  # fmt: skip
     with warnings.catch_warnings():

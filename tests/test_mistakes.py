@@ -45,6 +45,12 @@ NAMES = [
     ("+plugin=[nmf,salency]", "no plugin option 'salency'; did you mean 'saliency'?"),
     ("model=resnet", "no model option 'resnet'; did you mean 'resnet18'?"),
     ("model=5", "no model option '5'; Choose from: efficientnet_lite0"),
+    (
+        "model=mynets.Net",
+        "Choose from: efficientnet_lite0, own, resnet18, small_cnn, timm, torchvision. A class or "
+        "function of your own: 'model={_target_: mynets.Net}'",
+    ),
+    ("'model={target: mynets.Net}'", "no setting 'model.target'; did you mean _target_? 'model={_target_: ...}'"),
     ("model=[small_cnn,resnet18]", "model=[small_cnn,resnet18]: choose one of efficientnet_lite0"),
     ("model=small_cnn,resnet18", "choose one, or try them in a sweep: -m model=small_cnn,resnet18"),
     ("model=null", "model=null: choose from efficientnet_lite0"),
@@ -160,6 +166,7 @@ NETWORKS = [
     ("in_training", "gives a tuple of float (2, 3), float (2, 3) while it trains; wanted are logits"),
     ("scripted", "is compiled by torch.jit: it cannot be studied, since its layers run without hooks"),
     ("quantised", "is quantised: it can neither be trained nor studied, since it has no gradients"),
+    ("raising", "(tests.odd.net): ValueError: wanted are classes, not 8 (odd.py, line "),
     ("text", "gives str; wanted is a torch.nn.Module"),
     ("mapped", "a number for each of the 3 classes (class 0, class 1, class 2): let its forward end with .flatten(1)"),
 ]
@@ -175,6 +182,7 @@ BUILT = [
         "trainer.deterministic=often: wanted is one of warn or true or false or null, such as",
     ),
     ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches=0: must be at least 1"),
+    ("trainer.devices=zwei", "trainer.devices=zwei: wanted is a whole number, such as 1, a list of them, or auto"),
     ("trainer.max_epochs=-5", "`max_epochs` must be a non-negative integer or -1"),
     ("optimizer.lr=-1", "optimizer (torch.optim.AdamW): ValueError: Invalid learning rate: -1"),
     (
@@ -247,6 +255,7 @@ COMMANDS = [
     ("train", "+plugin={_target_:a.B}", "give it a name: '+plugin.NAME={_target_:a.B}'"),
     ("train", "nmf", "'nmf' is no setting: settings are NAME=VALUE without blanks; did you mean +plugin=nmf?"),
     ("train", "plugin nmf", "did you mean +plugin=nmf?"),
+    ("train", "checkpoint=a+plugin=nmf", "checkpoint=a+plugin=nmf: put a blank before +plugin="),
     ("train", "seed = 3", "did you mean seed=3?"),
     ("train", "+plugin=[nmf, saliency]", "put quotes around it: '+plugin=[nmf, saliency]'"),
     ("train", "model={_target_: mine.Net}", "put quotes around it: 'model={_target_: mine.Net}'"),

@@ -1,6 +1,7 @@
 """Objects from the composed configuration, by `_target_` alone."""
 
 import inspect
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +17,7 @@ from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelP
 from omegaconf import DictConfig
 from torch import nn
 
-from interp.errors import NotBuilt, UserError, unknown
+from interp.errors import NotBuilt, UserError, reason, unknown
 from interp.lit.checkpoint import RandomState, WholeCheckpointIO
 from interp.lit.classifier import Classifier
 from interp.lit.data import ImageData
@@ -44,8 +45,7 @@ def telling(node: DictConfig, key: str) -> Iterator[None]:
             cause = cause.__cause__
         if isinstance(cause, UserError):
             raise cause from None
-        reason = str(cause) if type(cause).__name__ in str(cause) else f"{type(cause).__name__}: {cause}"
-        raise NotBuilt(f"{key} ({node.get('_target_')}): {reason}") from error
+        raise NotBuilt(f"{key} ({node.get('_target_')}): {reason(cause)}") from error
 
 
 def build(node: DictConfig, key: str, **given: Any) -> Any:
@@ -153,6 +153,9 @@ def trainer(cfg: DictConfig, studies: list[Callback], sinks: Sequence[Logger] = 
     _refuse_sharded(make.keywords.get("strategy", "auto"))
     if (batches := cfg.trainer.get("accumulate_grad_batches", 1)) < 1:
         raise UserError(f"trainer.accumulate_grad_batches={batches}: must be at least 1")
+    devices = make.keywords.get("devices", "auto")
+    if isinstance(devices, str) and not re.fullmatch(r"auto|-?\d+(\s*,\s*\d+)*,?", devices):
+        raise UserError(f"trainer.devices={devices}: wanted is a whole number, such as 1, a list of them, or auto")
     keeps = {} if any(isinstance(c, Checkpoint) for c in callbacks) else {"enable_checkpointing": False}
     with telling(cfg.trainer, "trainer"):
         return make(callbacks=callbacks, logger=list(sinks) or False, plugins=[WholeCheckpointIO()], **keeps)

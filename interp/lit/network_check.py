@@ -3,22 +3,17 @@
 Letters: B images, J classes.
 """
 
-import site
-import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, jit, nn
 
-from interp.errors import UserError
+from interp.errors import UserError, reason
 from interp.lit.data import ImageData
 from interp.probe import same_size
 from interp.quiet import quiet
 
-OURS = Path(__file__).parents[1]
-SITES = tuple(site.getsitepackages())
 QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torchao")
 
 
@@ -101,7 +96,7 @@ class _Trial:
         except UserError:
             raise
         except Exception as error:
-            raise UserError(f"data.augment fails on a training image: {_reason(error)}") from error
+            raise UserError(f"data.augment fails on a training image: {reason(error)}") from error
 
     def answer(self, images: Tensor, what: str) -> Any:
         try:
@@ -110,7 +105,7 @@ class _Trial:
             shape = " x ".join(map(str, images.shape[1:]))
             made_for = getattr(self.net, "usual_size", None)
             advice = f"; it was made for {made_for} pixels: data.size={made_for}" if made_for else ""
-            raise UserError(f"{self.name} fails on {what} of {shape}: {_reason(error)}{advice}") from error
+            raise UserError(f"{self.name} fails on {what} of {shape}: {reason(error)}{advice}") from error
 
     def check(self, output: Any, count: int, when: str = "") -> None:
         """Raise UserError where `output` is no finite float (count, J)."""
@@ -151,10 +146,3 @@ def _parts(output: Any) -> list[tuple[Any, Any]]:
     if isinstance(output, Mapping):
         return list(output.items())
     return list(enumerate(output)) if isinstance(output, tuple | list) else []
-
-
-def _reason(error: Exception) -> str:
-    """The error in one line, with the place in the network's own code."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((str(OURS), *SITES))]
-    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
