@@ -19,7 +19,7 @@ from interp.lit.resume import Continuity
 from interp.lit.schedule import Plan, check_optimizer, check_step
 from interp.lit.secrets import hidden
 
-MACHINES = ("auto", "cpu", "ddp")  # options of trainer that differ in where the run goes on alone
+MACHINES = ("auto", "cpu", "gpu", "ddp")  # options of trainer that differ in where the run goes on alone
 log = logging.getLogger(__name__)
 
 
@@ -76,12 +76,15 @@ class Earlier:
 
     def changes(self, cfg: DictConfig) -> str:
         """In one line, where this command goes on and what of its settings is not as it was."""
-        now = hidden(as_it_stands(cfg))
-        pairs = ((self.settings.get(name, NONE), now.get(name, NONE), name) for name in SETTINGS)
-        differ = ", ".join(change for pair in pairs for change in changes(*pair))
+        differ = ", ".join(self._differences(cfg))
         if not self.settings:
             differ = "its settings are not known, so this command's hold"
         return f"resuming {self.place} after epoch {self.epochs}: {differ or 'with the same settings'}"
+
+    def _differences(self, cfg: DictConfig) -> list[str]:
+        now = hidden(as_it_stands(cfg))
+        pairs = ((self.settings.get(name, NONE), now.get(name, NONE), name) for name in SETTINGS)
+        return [change for pair in pairs for change in changes(*pair)]
 
     def write_settings(self, cfg: DictConfig) -> None:
         """Put what has been taken over into the configuration that Hydra has written, for the report and for others."""
@@ -114,6 +117,9 @@ class Earlier:
         if killed and not any(taken[name] > most[name] for name in done):
             return ""  # when all was trained: its end is still to come
         study = f"python analyze.py checkpoint={self.place} +plugin=NAME"
+        differ = self._differences(cfg) if self.settings else []
+        if unused := [change for change in differ if not change.startswith(("trainer.max_", "callbacks."))]:
+            said += f" (so this is not used: {', '.join(unused)})"
         return f"{self.place} is finished: {said}. To train on give {more}; to study it: {study}"
 
     def stopped(self, cfg: DictConfig) -> bool:

@@ -88,6 +88,14 @@ def test_a_finished_run_says_so(place, untouched, arguments):
     assert ended.code == 0 and ended.said.startswith(said + "to study it: python analyze.py checkpoint="), ended.said
 
 
+def test_a_finished_run_says_what_is_not_used(place, untouched):
+    ended = typed(place, "checkpoint=run", "optimizer.lr=0.1")
+    assert (
+        ended.code == 0
+        and ": 2 of 2 epochs are trained (so this is not used: optimizer.lr 0.002 -> 0.1). To " in ended.said
+    )
+
+
 def test_a_folder_in_use_is_refused_for_two_resumptions_too(place, untouched):
     other = Lock(place / "run" / ".run.json")
     try:
