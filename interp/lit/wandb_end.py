@@ -57,7 +57,7 @@ def end(run: Any, exit_code: int | None, line: Background) -> str:
     if offline:
         if wrong:
             log.warning("W&B: not everything is kept in %s (%s)", folder, wrong)
-        return f"offline, upload with `wandb sync {folder}`"
+        return f"offline, upload with `wandb sync {' '.join(map(shlex.quote, unsent(Path(settings.sync_dir))))}`"
     if lost := missing(Path(settings.log_internal), wrong):
         log.warning("W&B: not everything arrived (%s); send it later with: %s %s", lost, SEND, folder)
     return f"{url}, incomplete" if lost else str(url)
@@ -111,6 +111,12 @@ def give_up(done: Future, line: Background) -> None:
         line.outcome(done, PROBE)
         line.outcome(line.submit(wandb.teardown), PROBE)  # it would say goodbye to the process
     wandb.run = None  # where `finish` did not come to it
+
+
+def unsent(folder: Path) -> list[str]:
+    """The run kept offline in `folder`, and those before it of a training that was resumed there."""
+    kept = {folder, *folder.parent.glob("offline-run-*")}
+    return sorted(str(path) for path in kept if not list(path.glob("*.synced")))
 
 
 def missing(path: Path, wrong: str) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -200,6 +201,10 @@ def test_a_run_ends_with_the_exit_code_of_its_process(error, code):
 
 def test_settings_of_the_configuration_become_plain_and_the_file_holds_how_a_crash_ended(wandb_server, tmp_path):
     options = OmegaConf.create({"config": {"lr": {"max": 0.1}}, "tags": ["a"], "settings": {"x_label": "here"}})
+    earlier = tmp_path / "wandb" / "offline-run-0"
+    for name in ("run-a.wandb", "../offline-run-1/run-b.wandb", "../offline-run-1/run-b.wandb.synced"):
+        (earlier / name).resolve().parent.mkdir(parents=True, exist_ok=True)
+        (earlier / name).resolve().touch()
     with pytest.raises(ZeroDivisionError):
         try:
             begin(tmp_path, **{key: options[key] for key in options}, mode="offline")
@@ -207,7 +212,10 @@ def test_settings_of_the_configuration_become_plain_and_the_file_holds_how_a_cra
         finally:
             place = sinks.close_wandb()
     wandb.teardown()
-    assert "offline, upload with `wandb sync" in place and not wandb_server.requests
+    assert place.startswith(f"offline, upload with `wandb sync {earlier} {tmp_path}/wandb/offline-run-2")
+    assert "offline-run-1/" not in place and not wandb_server.requests
+    for path in tmp_path.glob("wandb/offline-run-[01]"):
+        shutil.rmtree(path)
     begun = beginning(tmp_path)
     assert {item.key: item.value_json for item in begun.config.update}["lr"] == '{"max":0.1}'
     assert list(begun.tags) == ["a"]
