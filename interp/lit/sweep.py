@@ -88,6 +88,8 @@ class Gather(Callback):
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Write the page for good, print the Pareto front; raises SystemExit where jobs failed."""
         folder = Path(config.hydra.sweep.dir)
+        if next(job_folders(folder), None) is None:
+            return  # it was refused before its first job
         hide_in_files(*sorted(folder.glob("*.yaml")))  # a sweeper's own, too
         for pickle in folder.glob(".submitit/*/*.pkl"):  # submitit's, of whole jobs with their configuration
             pickle.unlink()
