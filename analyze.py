@@ -129,6 +129,7 @@ class Network:
         self.name, self.run = name, None if path is None else run_folder(path)
         own = with_run(cfg, self.run)
         own = OmegaConf.merge(own, cfg.only.get(name) or {})
+        check(own, "analyze", of_run=True)
         with built_from(self.run, cfg.trust):
             images = build.data(own, labelled=False)
             self.net = build.network(own, images, trains=False, weights_follow=path is not None)

@@ -55,7 +55,7 @@ def resume_from(cfg: DictConfig) -> tuple[DictConfig, Any]:
     if (run := earlier.find(cfg)) is None:
         return cfg, None
     cfg = run.into(cfg)
-    check(cfg, "train")
+    check(cfg, "train", of_run=True)
     with build.telling(cfg.optimizer, "optimizer"):
         run.check_optimizer(build.optimizer(cfg))
     return cfg, run

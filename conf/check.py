@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from conf.arguments import arranged
 from conf.explain import explain
-from conf.groups import CONF, groups, options
+from conf.groups import BUILT, CONF, groups, options
 from conf.kinds import check_kinds
 from interp.errors import UserError, unknown
 from interp.files import explained
@@ -44,8 +44,12 @@ _stamps = set[str]()  # that this process has given to runs of its own
 UNWRITABLE = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST)
 
 
-def check(cfg: DictConfig, primary: str) -> None:
-    """Raise UserError for a setting in `cfg` that nothing reads or of a wrong kind; `primary` names its main YAML."""
+def check(cfg: DictConfig, primary: str, *, of_run: bool = False) -> None:
+    """Raise UserError for a setting in `cfg` that nothing reads or of a wrong kind; `primary` names its main YAML.
+
+    Where a checkpoint is given, settings of data, model and the like may be meant for those of its run: they are
+    checked when these have been taken over, `of_run`.
+    """
     main: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{primary}.yaml"))
     known = {*groups(), *main} - {"defaults"}
     for key in cfg:
@@ -59,7 +63,7 @@ def check(cfg: DictConfig, primary: str) -> None:
     _check_objective(cfg)
     OmegaConf.to_container(cfg, resolve=True)  # OmegaConf.resolve of 2.4rc stumbles over oc.dict.keys
     plain: Any = OmegaConf.to_container(cfg)
-    check_kinds(plain, main)
+    check_kinds(plain, main, BUILT if of_run or not cfg.get("checkpoint") else ())
     if not 0 <= cfg.seed < 2**32:
         raise UserError(f"seed={cfg.seed}: wanted is a whole number from 0 to {2**32 - 1}")
 

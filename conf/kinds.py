@@ -22,15 +22,18 @@ LISTS = (list, tuple, set, frozenset, Iterable, Sequence, Collection)
 FROM_TEXT = ("Path", "PathLike", "device", "dtype")  # classes that are made of a text
 
 
-def check_kinds(cfg: Mapping[str, Any], primary: Mapping[str, Any]) -> None:
-    """Raise UserError for a setting of a wrong kind or name; `primary` is the main YAML. Interpolations are let be."""
+def check_kinds(cfg: Mapping[str, Any], primary: Mapping[str, Any], built: Collection[str] = BUILT) -> None:
+    """Raise UserError for a setting of a wrong kind or name; `primary` is the main YAML. Interpolations are let be.
+
+    Of what `_target_` makes only the groups in `built` are looked at.
+    """
     for key, default in primary.items():
         if key not in ("defaults", *groups()) and default is not None and key in cfg and not _follows(cfg[key]):
             kind = _kind(default) | BESIDE.get(key, NoneType if isinstance(default, dict) else _kind(default))
             if not fits(cfg[key], kind):
                 raise _wrong(key, cfg[key], kind, default)
     for default in primary["defaults"]:
-        for group in BUILT:
+        for group in built:
             if isinstance(default, dict) and group in default and (group != "scheduler" or cfg.get(group)):
                 _check_node(group, group, cfg.get(group), {})
     for group in NAMED:
