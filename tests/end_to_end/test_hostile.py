@@ -135,6 +135,6 @@ def test_every_study_takes_hostile_names_and_analysis_needs_trust(tmp_path):
     given = ["checkpoint=run/0", "+plugin=confusion", "output=again", "+data.note=x"]
     refused = command(tmp_path, *given, script="analyze.py", check=False, PYTHONPATH=str(ROOT))
     assert "data.source._target_=tests.hostile.named in" in refused.stderr and not (tmp_path / "again/results").exists()
-    command(tmp_path, *given, "trust=all", script="analyze.py", PYTHONPATH=str(ROOT))
+    command(tmp_path, *given, "trust=all", script="analyze.py", PYTHONPATH=str(ROOT), **ENVIRONMENT)
     assert "<script>alert" not in (tmp_path / "again" / "report.html").read_text()
     assert {path.name for path in tmp_path.iterdir()} == {"run", "again"}
