@@ -8,7 +8,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from conf.check import check, launch, told_clearly
-from interp.errors import UserError
+from interp.errors import NotBuilt, UserError
 from interp.lit.hydra_versions import BASE
 from interp.looks import look_folder
 
@@ -129,8 +129,11 @@ class Network:
         self.name, self.run = name, None if path is None else run_folder(path)
         own = with_run(cfg, self.run)
         own = OmegaConf.merge(own, cfg.only.get(name) or {})
-        check(own, "analyze", of_run=True)
         with built_from(self.run, cfg.trust):
+            try:
+                check(own, "analyze", of_run=True)
+            except UserError as error:
+                raise NotBuilt(str(error)) from error
             images = build.data(own, labelled=False)
             self.net = build.network(own, images, trains=False, weights_follow=path is not None)
         if path is None:

@@ -25,6 +25,7 @@ from interp.errors import UserError, unknown
 from interp.layers import find_layer, layers
 from interp.lit import claim, failures
 from interp.lit.checkpoint import RunCheckpoint
+from interp.lit.ending import unobserved
 from interp.lit.remains import results, set_aside
 from interp.looks import look_folder, looks, thin
 from interp.probe import Probe
@@ -257,8 +258,10 @@ class Plugin(Callback):
     def _visit(self, trainer: Trainer, module: LightningModule, epoch: int) -> dict[str, float]:
         """Look, keep, show; the scalars, the same on every process, named `<plugin>/<scalar>`."""
         self._looked_at = epoch
-        outcome = self._study(trainer, module, epoch)
-        scalars, failure = share.from_first(outcome, self._patience(2 * PATIENCE))  # it may wait for pictures in `keep`
+        with unobserved(trainer):
+            outcome = self._study(trainer, module, epoch)
+            patience = self._patience(2 * PATIENCE)  # it may wait for pictures in `keep`
+            scalars, failure = share.from_first(outcome, patience)
         if failure and (failure[0] or self.on_error == "raise"):
             raise UserError(failure[1]) if failure[0] else RuntimeError(failure[1])
         if failure and self.on_error == "disable":

@@ -3,7 +3,8 @@
 import atexit
 import signal
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
@@ -54,6 +55,29 @@ class EndTogether(Callback):
         if children := getattr(trainer.strategy.launcher, "procs", []):
             atexit.register(_end, children.copy())
             children.clear()
+
+
+@contextmanager
+def unobserved(trainer: Trainer) -> Iterator[None]:
+    """Within it Lightning does not watch the processes that it has started.
+
+    It looks every 5 seconds, and kills all with the first that is gone; a study notices that itself, and tells.
+    """
+    children = getattr(trainer.strategy.launcher, "procs", [])
+    watched, children[:] = children.copy(), [_StillThere() for _ in children]
+    try:
+        yield
+    finally:
+        children[:] = watched
+
+
+class _StillThere:
+    """To Lightning's observer a process that runs."""
+
+    returncode = None
+
+    def poll(self) -> None:
+        return None
 
 
 def note_signals() -> None:

@@ -1,11 +1,13 @@
 """What a training of many processes does with signals once all know of them, and with the processes it has started."""
 
 import atexit
+import os
 import signal
 import subprocess
 from types import SimpleNamespace
 
 import pytest
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
 from interp.lit import ending
@@ -54,3 +56,13 @@ def test_processes_that_do_not_end_by_themselves_are_ended_with_the_run(monkeypa
         ((end, processes),) = at_exit
         end(processes)
         assert hanging.wait(10) == -signal.SIGKILL and ended.wait(10) == 0
+
+
+def test_a_study_notices_a_process_that_is_gone_before_lightning_kills_all():
+    with subprocess.Popen(["false"]) as gone:
+        gone.wait(10)
+        launcher = SimpleNamespace(procs=[gone])
+        observer = _ChildProcessObserver(os.getpid(), launcher.procs)
+        with ending.unobserved(SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))):
+            assert not observer._run()  # it would have ended this process
+        assert launcher.procs == [gone]
