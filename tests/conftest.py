@@ -1,8 +1,10 @@
 """Networks, data and runs that the tests share."""
 
+import gc
 import os
 import shutil
 import subprocess
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,3 +131,5 @@ def wandb_server(monkeypatch):
     server.go_away()
     os.environ.clear()
     os.environ.update(before)
+    with warnings.catch_warnings(action="ignore"):  # W&B leaves the folders of artifacts to the collector, which warns
+        gc.collect()
