@@ -24,10 +24,11 @@ def analyze(cfg: DictConfig) -> None:
         raise UserError("no plugin to run: add one, such as +plugin=nmf, or --layers for where studies look")
     from lightning import seed_everything
 
-    from interp.lit import build, claim
-    from interp.lit.checkpoint import named_checkpoints
+    from interp.lit import build
+    from interp.lit.checkpoints.find import named_checkpoints
     from interp.lit.console import calm, print_layers
-    from interp.lit.remains import refuse
+    from interp.lit.run_folder import claim
+    from interp.lit.run_folder.remains import refuse
     from interp.lit.torchrun import join
 
     calm()
@@ -57,10 +58,12 @@ def study_all(cfg: DictConfig, networks: list["Network"], checkpoints: list[Path
 
     Raises UserError where some failed, SystemExit after a signal.
     """
-    from interp.lit import artifacts, build, claim
+    from interp.lit import build
     from interp.lit.ending import note_signals
-    from interp.lit.secrets import hidden
-    from interp.signals import signal_of
+    from interp.lit.run_folder import claim
+    from interp.lit.safety.secrets import hidden
+    from interp.lit.wandb import artifacts
+    from interp.processes.signals import signal_of
 
     if first:
         claim.begin(Path(cfg.output))
@@ -90,10 +93,11 @@ def conclude(cfg: DictConfig, networks: list["Network"], loggers: list, status: 
     import sys
 
     from interp.files import readable
-    from interp.lit import artifacts, failures
     from interp.lit.ending import wait_for_first
-    from interp.lit.sinks import close_wandb
-    from interp.share import ProcessLost
+    from interp.lit.run_folder import failures
+    from interp.lit.wandb import artifacts
+    from interp.lit.wandb.logger import close_wandb
+    from interp.processes.share import ProcessLost
 
     if ended:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -121,9 +125,10 @@ class Network:
         from lightning import Fabric
 
         from interp.lit import build
-        from interp.lit.checkpoint import read_checkpoint, run_folder
+        from interp.lit.checkpoints.checkpoint import read_checkpoint
+        from interp.lit.checkpoints.find import run_folder
         from interp.lit.classifier import load_weights
-        from interp.lit.foreign import built_from
+        from interp.lit.safety.foreign import built_from
 
         checkpoint = {} if path is None else read_checkpoint(path)
         self.name, self.run = name, None if path is None else run_folder(path)
@@ -170,7 +175,7 @@ def with_run(cfg: DictConfig, run) -> DictConfig:
         return cfg
     from hydra.core.hydra_config import HydraConfig
 
-    from interp.lit import foreign
+    from interp.lit.safety import foreign
 
     overrides = [o.lstrip("+") for o in HydraConfig.get().overrides.task]
     groups = [group for group in ("data", "model") if not any(o.startswith(f"{group}=") for o in overrides)]
@@ -203,8 +208,8 @@ def study(cfg: DictConfig, networks: list[Network], loggers: list, first: bool =
     """
     import traceback
 
-    from interp.quiet import Disturbed
-    from interp.share import ProcessLost
+    from interp.network.quiet import Disturbed
+    from interp.processes.share import ProcessLost
 
     failed = []
     for position, key in enumerate(plugin.name for plugin in networks[0].plugins):
@@ -230,9 +235,9 @@ def look(cfg: DictConfig, networks: list[Network], position: int, key: str, logg
     from functools import partial
 
     from interp.comparison import SideBySide
-    from interp.quiet import Disturbed
-    from interp.share import ProcessLost, together
-    from interp.signals import interrupt_if_noted
+    from interp.network.quiet import Disturbed
+    from interp.processes.share import ProcessLost, together
+    from interp.processes.signals import interrupt_if_noted
 
     results, found, errors = Path(cfg.output) / "results", {}, list[Exception]()
     for network in networks:

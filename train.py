@@ -20,8 +20,9 @@ log = logging.getLogger("train")
 def train(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """Build what the configuration describes, fit, test the best checkpoint; returns the objectives for a sweep."""
     check(cfg, "train")
-    from interp.lit import build, claim
+    from interp.lit import build
     from interp.lit.console import calm
+    from interp.lit.run_folder import claim
 
     calm()
     cfg, earlier = resume_from(cfg)
@@ -46,8 +47,9 @@ def resume_from(cfg: DictConfig) -> tuple[DictConfig, Any]:
 
     What torchrun or SLURM starts again resumes itself. Raises UserError.
     """
-    from interp.lit import build, earlier
-    from interp.lit.start import restarted
+    from interp.lit import build
+    from interp.lit.checkpoints import earlier
+    from interp.lit.run_folder.start import restarted
 
     output = Path(cfg.output)
     if restarted(output) and (output / "checkpoints" / "last.ckpt").is_file():
@@ -66,7 +68,8 @@ def build_parts(cfg: DictConfig, earlier: Any) -> tuple[Any, Any, list]:
     import lightning
 
     from interp.lit import build
-    from interp.lit.checkpoint import find_checkpoint, read_checkpoint
+    from interp.lit.checkpoints.checkpoint import read_checkpoint
+    from interp.lit.checkpoints.find import find_checkpoint
     from interp.lit.classifier import load_weights
 
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -89,9 +92,9 @@ def build_parts(cfg: DictConfig, earlier: Any) -> tuple[Any, Any, list]:
 def build_trainer(cfg: DictConfig, module, studies: list, earlier: Any) -> Any:
     """Lightning's trainer, as yet without loggers; raises UserError where it does not fit the module."""
     from interp.lit import build
-    from interp.lit.earlier import settings
-    from interp.lit.resume import Continuity
-    from interp.lit.schedule import check_end
+    from interp.lit.checkpoints.earlier import settings
+    from interp.lit.checkpoints.resume import Continuity
+    from interp.lit.checkpoints.schedule import check_end
 
     told = {"said": earlier.changes(cfg), "stopped": earlier.stopped(cfg)} if earlier else {}
     trainer = build.trainer(cfg, [*studies, Continuity(Path(cfg.output), **settings(cfg, earlier), **told)])
@@ -103,7 +106,7 @@ def carried_over(cfg: DictConfig, earlier: Any) -> str:
     """The checkpoint to resume from, after what its run has found has been carried over."""
     from lightning.pytorch.utilities import rank_zero_only
 
-    from interp.lit.resume import carry_over
+    from interp.lit.checkpoints.resume import carry_over
     from plugins.report import draw_last
 
     rank_zero_only(carry_over)(earlier.path, earlier.content, Path(cfg.output))
@@ -137,10 +140,10 @@ def objectives(cfg: DictConfig, metrics: dict) -> float | tuple[float, ...] | No
 
 def fit_and_test(cfg: DictConfig, trainer, module, images, resume: str | None) -> dict:
     """Train, test the best checkpoint, end the W&B run; the last value of every metric."""
-    from interp.lit import artifacts
-    from interp.lit.checkpoint import restoring
+    from interp.lit.checkpoints.checkpoint import restoring
     from interp.lit.ending import wait_for_first
-    from interp.lit.sinks import close_wandb
+    from interp.lit.wandb import artifacts
+    from interp.lit.wandb.logger import close_wandb
 
     metrics: dict = {}
     if resume:
@@ -179,7 +182,7 @@ def signal_behind(end: SystemExit) -> signal.Signals | None:
     """SIGTERM or SIGINT where Lightning has ended the training for them, with exit code 0 or 1."""
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-    from interp.signals import signal_of
+    from interp.processes.signals import signal_of
 
     if isinstance(end, SIGTERMException):
         return signal.SIGTERM
@@ -188,7 +191,7 @@ def signal_behind(end: SystemExit) -> signal.Signals | None:
 
 def record(cfg: DictConfig, trainer) -> None:
     """Give every logger the whole configuration, its secrets hidden."""
-    from interp.lit.secrets import hidden
+    from interp.lit.safety.secrets import hidden
 
     for logger in trainer.loggers:
         logger.log_hyperparams(hidden(OmegaConf.to_container(cfg, resolve=True)))
@@ -197,7 +200,7 @@ def record(cfg: DictConfig, trainer) -> None:
 def conclude(cfg: DictConfig, trainer, metrics: dict, runs: str | None, number: signal.Signals | None) -> None:
     """Say in one line, on the terminal and in the log, how it went and where everything is."""
     from interp.files import readable
-    from interp.lit import claim, failures
+    from interp.lit.run_folder import claim, failures
     from plugins.base import Plugin
 
     if not trainer.is_global_zero:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from interp.attribution import Tail, all_classes, group_effects
-from interp.layers import choose_layer
+from interp.network.layers import choose_layer
 
 
 @torch.enable_grad()

@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from broden_folder import write_broden
 
 from interp.dissection import Broden, Concepts, dissect
-from interp.dissection.concepts import TensorConcepts
-from interp.layers import capture
+from interp.dissection.concepts.data import TensorConcepts
+from interp.network.layers import capture
 
 UNITS, CONCEPTS, LAYER, BATCH = 512, 100, "layer4", 16
 

@@ -29,7 +29,7 @@ from interp.featurevis.gradients import frozen
 from interp.featurevis.objective import Objective
 from interp.featurevis.objectives import channel
 from interp.featurevis.transforms import NONE, STANDARD, Transforms
-from interp.layers import Normalized, find_layer, forward_to
+from interp.network.layers import Normalized, find_layer, forward_to
 
 SIDE, PEER_FEED, PEER_RATE = 128, 224, 0.05
 SHAPE = (6, 3, SIDE, SIDE)

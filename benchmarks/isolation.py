@@ -29,7 +29,7 @@ from measure import report, seconds
 from conf.check import CONF
 from interp.lit import build
 from interp.lit.data import ImageData, Splits, TensorImages
-from interp.quiet import quiet
+from interp.network.quiet import quiet
 
 DEAR = ("axis_alignment", "caricature", "feature_visualization", "robustness")
 CIFAR = {"train": 45_000, "val": 5_000}  # images, with a tenth of the training set to validate

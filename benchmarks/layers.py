@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from interp.errors import UserError
-from interp.layers import choose_layer, spread_layers, survey
+from interp.network.layers import choose_layer, spread_layers, survey
 
 TORCHVISION = {
     "alexnet": 224, "convnext_tiny": 128, "densenet121": 224, "efficientnet_b0": 128, "efficientnet_v2_s": 128,

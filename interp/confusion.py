@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from interp.errors import UserError
 from interp.probe import Probe
-from interp.share import handed_in
+from interp.processes.share import handed_in
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def all_answered(predicted: Tensor) -> Tensor:
 def predictions(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Predictions:
     """What `net` says of batches of (images (n, C, H, W), labels (n,)); keeps three numbers an image.
 
-    Batches that many processes share (`interp.share`) are put together on the first, which goes on alone.
+    Batches that many processes share (`interp.processes.share`) are put together on the first, which goes on alone.
     """
     true, said, sure = list[Tensor](), list[Tensor](), list[Tensor]()
     for images, labels in batches:

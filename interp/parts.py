@@ -9,8 +9,8 @@ from typing import TypeVar
 import torch
 
 from interp.errors import UserError
-from interp.exchange import PeerFailed
-from interp.quiet import Disturbed
+from interp.network.quiet import Disturbed
+from interp.processes.exchange import PeerFailed
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from interp.errors import UserError
-from interp.loader_workers import obey_parent, worker_context
-from interp.share import everyones, part
+from interp.processes.loader_workers import obey_parent, worker_context
+from interp.processes.share import everyones, part
 
 
 class LabelledImages(Protocol):
@@ -67,7 +67,7 @@ class Probe:
         """All images of the data set in its order, `size` at a time, on the probe's device; its own without one.
 
         Images are (n, C, H, W) float32 in [0, 1], labels (n,) int64. The loader's random stream is its own. Processes
-        that study together (`interp.share`) get a share each.
+        that study together (`interp.processes.share`) get a share each.
         """
         mine = part(len(self if self.dataset is None else self.dataset), size)
         if not mine:

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from interp.bypass import read_by_head
 from interp.confusion import answers
 from interp.errors import UserError, unknown
-from interp.layers import find_layer, layouts
-from interp.modules import watched
-from interp.positions import Layout
+from interp.network.bypass import read_by_head
+from interp.network.layers import find_layer, layouts
+from interp.network.modules import watched
+from interp.network.positions import Layout
+from interp.processes.share import handed_in
 from interp.result import finite
-from interp.share import handed_in
 
 NEIGHBOURS = 10  # of the measures
 BLOCK = 32  # MiB of distances at once: N x N of them never stand in memory

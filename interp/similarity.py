@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from interp.layers import Layer, capture
-from interp.share import handed_in
+from interp.network.layers import Layer, capture
+from interp.processes.share import handed_in
 
 SIDE = 8  # positions across and down that a layer's grid is averaged to, at most
 COMPONENTS = 1024  # numbers that are kept of an image and layer, at most

@@ -14,11 +14,11 @@ from interp.dissection.loadings import Loadings, concept_loadings, concept_rows
 from interp.dissection.rotation import AxisAlignment, axis_alignment
 from interp.draw.charts import chart, label, palette
 from interp.errors import UserError, unknown
-from interp.layers import Layer, spread_layers
+from interp.network.layers import Layer, spread_layers
 from interp.parts import attempt, drawn, omissions
 from interp.probe import Probe
+from interp.processes.share import go_on_alone
 from interp.result import Cell, Result
-from interp.share import go_on_alone
 from plugins.base import Plugin
 
 MOST = 8  # concepts whose loadings are shown unless they are named

@@ -19,19 +19,19 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import nn
 
-from interp import exchange, share
-from interp.background import Background
 from interp.errors import UserError, unknown
-from interp.layers import find_layer, layers
-from interp.lit import claim, failures
-from interp.lit.checkpoint import RunCheckpoint
+from interp.lit.checkpoints.checkpoint import RunCheckpoint
 from interp.lit.ending import unobserved
-from interp.lit.remains import results, set_aside
+from interp.lit.run_folder import claim, failures
+from interp.lit.run_folder.remains import results, set_aside
 from interp.looks import look_folder, looks, thin
+from interp.network.layers import find_layer, layers
+from interp.network.quiet import Disturbed, quiet
 from interp.probe import Probe
-from interp.quiet import Disturbed, quiet
+from interp.processes import exchange, share
+from interp.processes.background import Background
+from interp.processes.signals import held_back, time_limit
 from interp.result import Result
-from interp.signals import held_back, time_limit
 from plugins.sinks import print_tables, show
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,9 @@ class Plugin(Callback):
     is checked before training starts. Training is bit-identical with and without plugins.
     """
 
-    shares: ClassVar[bool] = False  # whether many processes study together (interp.share); else the first does it alone
+    shares: ClassVar[bool] = (
+        False  # whether many processes study together (interp.processes.share); else the first does it alone
+    )
 
     name: str  # of its scalars, its results folder and its pictures
     every_n_epochs: int = 1
@@ -216,7 +218,7 @@ class Plugin(Callback):
     def on_last_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look where early stopping, which runs after plugins, has just ended the training.
 
-        `interp.lit.checkpoint.RunCheckpoint` calls it before it writes; with other checkpoints the look comes after.
+        `RunCheckpoint` calls it before it writes; with other checkpoints the look comes after.
         """
         if ends(trainer):
             self._look_once(trainer, pl_module)

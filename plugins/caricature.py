@@ -13,8 +13,8 @@ from interp.attribution.trust import cascade
 from interp.draw import enlarge, grid, rgb, stepped
 from interp.errors import UserError, unknown
 from interp.featurevis import CANVASES, COLOURS, Caricatures, attribution_caricatures, caricatures, start
-from interp.layers import Layer, find_layer, layers, spread_layers
-from interp.modules import split
+from interp.network.layers import Layer, find_layer, layers, spread_layers
+from interp.network.modules import split
 from interp.parts import attempt, drawn, each_of, of_those_that_can, omissions
 from interp.probe import Probe
 from interp.result import Result, longer_film

@@ -15,12 +15,12 @@ from interp.draw import enlarge, grid, hues, note, rgb
 from interp.draw.table import html_table, thumbnails
 from interp.errors import UserError, unknown
 from interp.factorization import match_groups, nmf
-from interp.layers import Layer, choose_layer
+from interp.network.layers import Layer, choose_layer
+from interp.network.replica import precise
 from interp.parts import each_of, omissions
 from interp.probe import Probe
-from interp.replica import precise
+from interp.processes.share import everyones, handed_in, part
 from interp.result import Cell, Result, finite
-from interp.share import everyones, handed_in, part
 from plugins.base import Plugin
 
 log = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ class ClassAttributionPlugin(Plugin):
                 raise UserError(f"plugin.{self.name}.{key}={getattr(self, key)}: must be at least 1")
 
     def check(self, net: nn.Module) -> None:
-        from interp.layers import find_layer
+        from interp.network.layers import find_layer
 
         for layer in self.layers:
             find_layer(net, layer)

@@ -22,11 +22,11 @@ from interp.draw import grid
 from interp.draw.detectors import emergence, histogram, iou_matrix, masked
 from interp.draw.table import small, thumbnails
 from interp.errors import UserError
-from interp.layers import Layer, find_layer, spread_layers
+from interp.network.layers import Layer, find_layer, spread_layers
 from interp.parts import attempt, drawn, omissions
 from interp.probe import Probe
+from interp.processes.share import go_on_alone
 from interp.result import Cell, Result
-from interp.share import go_on_alone
 from plugins.base import Plugin
 
 COUNTED = ("concepts", "categories", "category", "thresholds", "intersection", "area", "support", "minimum")

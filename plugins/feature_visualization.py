@@ -12,7 +12,7 @@ from interp.errors import UserError, unknown
 from interp.featurevis import CANVASES, COLOURS, activation_grid, colours, mosaic, objectives, render, start
 from interp.featurevis.objective import Objective
 from interp.featurevis.render import Rendered
-from interp.layers import Layer, find_layer, spread_layers
+from interp.network.layers import Layer, find_layer, spread_layers
 from interp.parts import attempt, drawn, of_those_that_can, omissions
 from interp.probe import Probe
 from interp.result import Result, finite

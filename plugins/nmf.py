@@ -15,12 +15,12 @@ from interp.factorization import NeuronGroups, match_groups, match_maps, neuron_
 from interp.factorization.groups import hoyer_sparsity
 from interp.factorization.reducers import NEGATIVE, SOLVERS
 from interp.featurevis import Fft, colour_matrix, objectives, render
-from interp.layers import Layer, choose_layer
+from interp.network.layers import Layer, choose_layer
+from interp.network.replica import precise
 from interp.parts import attempt, drawn, omissions
 from interp.probe import Probe
-from interp.replica import precise
+from interp.processes.share import handed_in, part
 from interp.result import Result, finite
-from interp.share import handed_in, part
 from interp.words import word
 from plugins.base import Plugin
 

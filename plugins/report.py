@@ -11,13 +11,13 @@ from conf.check import clear_errors
 from interp.comparison import SideBySide
 from interp.errors import UserError
 from interp.files import MOST, inside, regular
-from interp.lit.foreign import plain, read_yaml, result_class
-from interp.lit.report_page import write
-from interp.lit.run_files import DAMAGED, LINK
-from interp.lit.secrets import hide_in_logs
+from interp.lit.report.page import write
+from interp.lit.run_folder.files import DAMAGED, LINK
+from interp.lit.safety.foreign import plain, read_yaml, result_class
+from interp.lit.safety.secrets import hide_in_logs
+from interp.lit.terminal import visible
 from interp.looks import looks
 from interp.result import Result
-from interp.terminal import visible
 from plugins.sinks import show
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from interp.attack import Attacked
 from interp.confusion import all_answered
 from interp.dissection import ConceptData, broken_units, concept_data, evidence, targets_of
 from interp.dissection.robustness import SURVIVAL, Seen, see, survival
@@ -17,12 +16,13 @@ from interp.draw import grid
 from interp.draw.charts import chart, lines, palette, shades
 from interp.draw.detectors import masked
 from interp.errors import UserError
-from interp.layers import Layer, find_layer, spread_layers
+from interp.network.layers import Layer, find_layer, spread_layers
 from interp.parts import attempt, drawn, each_of, omissions
-from interp.perturbation import ATTACKS, Disturbed, disturbances
+from interp.perturbation.attack import Attacked
+from interp.perturbation.disturbed import ATTACKS, Disturbed, disturbances
 from interp.probe import Probe
+from interp.processes.share import go_on_alone
 from interp.result import Cell, Result
-from interp.share import go_on_alone
 from plugins.base import Plugin
 
 RADII = (1, 2, 4, 8)  # of attacks, in 255ths of the full scale

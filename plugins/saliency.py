@@ -16,11 +16,11 @@ from interp.attribution.trust import LIMITS, areas, map_checks, verdict
 from interp.draw import divergent, enlarge, grid, rgb
 from interp.draw.table import html_table
 from interp.errors import UserError, unknown
-from interp.layers import Layer
+from interp.network.layers import Layer
 from interp.parts import attempt, drawn, omissions
 from interp.probe import Probe
+from interp.processes.share import everyones, go_on_alone, handed_in, part
 from interp.result import Cell, Result, finite, longer_film
-from interp.share import everyones, go_on_alone, handed_in, part
 from interp.words import class_index, word
 from plugins.base import Plugin
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from interp.draw.charts import heat_map
 from interp.errors import UserError
-from interp.layers import Layer, find_layer, spread_layers
+from interp.network.layers import Layer, find_layer, spread_layers
 from interp.parts import omissions
 from interp.probe import Probe
 from interp.result import Result

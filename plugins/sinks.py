@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
+from interp.draw.policy import guarded
 from interp.files import readable, replacing
-from interp.guard import Guard
+from interp.lit.guard import Guard
+from interp.lit.terminal import visible
 from interp.parts import drawn, reason
-from interp.policy import guarded
 from interp.result import Cell, Result
-from interp.terminal import visible
 
 T = TypeVar("T")
 _guard = Guard()

@@ -115,7 +115,8 @@ def wandb_server(monkeypatch):
     """A W&B server on this machine, and an environment in which W&B knows nothing else."""
     import wandb
 
-    from interp.lit import sinks, wandb_end
+    from interp.lit.wandb import end as wandb_end
+    from interp.lit.wandb import logger as wandb_logger
     from tests.fake_wandb import FakeWandb
 
     before, server = dict(os.environ), FakeWandb()
@@ -126,7 +127,7 @@ def wandb_server(monkeypatch):
         monkeypatch.setattr(wandb_end, name, seconds)
     wandb.teardown()  # which forgets the environment of others
     yield server
-    sinks.close_wandb()
+    wandb_logger.close_wandb()
     wandb.teardown()
     server.go_away()
     os.environ.clear()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from interp.layers import Normalized
+from interp.network.layers import Normalized
 from interp.probe import Probe
 
 CLASSES = ("a", "b", "c")

@@ -13,7 +13,7 @@ import torch
 from torch import distributed as dist
 from torch import multiprocessing
 
-from interp.background import Background
+from interp.processes.background import Background
 
 
 def on_processes(size: int, function: Callable[..., Any], folder: Path, *given: Any, seconds: float = 120) -> list[Any]:

@@ -13,11 +13,11 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 
-from interp import exchange
 from interp.errors import UserError
 from interp.probe import Probe
+from interp.processes import exchange
+from interp.processes.share import gathered, is_first, place
 from interp.result import Result
-from interp.share import gathered, is_first, place
 from plugins.base import Plugin
 
 

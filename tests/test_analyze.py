@@ -7,8 +7,8 @@ import pytest
 from omegaconf import OmegaConf
 
 import analyze
-from interp.lit import failures
-from interp.quiet import Disturbed
+from interp.lit.run_folder import failures
+from interp.network.quiet import Disturbed
 from tests.studies import ConfidencePlugin, NotANumber
 
 

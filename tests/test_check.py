@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from conf.check import CONF, check, clear_errors, groups, mendable
 from conf.kinds import load_target
@@ -165,3 +166,11 @@ def test_launchers_can_send_the_entry_points_to_processes(name):
         assert cloudpickle.dumps(getattr(module, name).__wrapped__)
     finally:
         cloudpickle.unregister_pickle_by_value(module)
+
+
+def test_a_configuration_of_an_earlier_version_gets_the_names_of_now():
+    with initialize_config_dir(str(CONF), **BASE):
+        old = "callbacks.checkpoint._target_=interp.lit.checkpoint.RunCheckpoint"
+        cfg, now = compose("train", [old, "output=nowhere"]), compose("train", ["output=nowhere"])
+    check(cfg, "train")
+    assert cfg == now and "interp.lit.checkpoint." not in OmegaConf.to_yaml(cfg)

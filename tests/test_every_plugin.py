@@ -10,11 +10,11 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from conf.check import CONF
-from interp.layers import Normalized
 from interp.lit import build
 from interp.lit.data import ImageData, Splits, TensorImages
 from interp.lit.hydra_versions import BASE
 from interp.lit.models import small_cnn
+from interp.network.layers import Normalized
 from interp.probe import choose_probe
 from interp.result import Result
 from tests.conftest import identical

@@ -10,8 +10,8 @@ from interp.dissection.spool import Spool
 from interp.dissection.tally import Maps
 from interp.errors import UserError
 from interp.files import explained
-from interp.lit.checkpoint import WholeCheckpointIO
-from interp.lit.report import Report
+from interp.lit.checkpoints.checkpoint import WholeCheckpointIO
+from interp.lit.report.logger import Report
 from interp.lit.sinks import forgiving
 from plugins.sinks import show
 from tests.studies import Confidence, Explorable

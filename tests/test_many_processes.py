@@ -17,9 +17,9 @@ from torch import distributed as dist
 from torch import nn
 
 import analyze
-from interp import share
 from interp.errors import UserError
 from interp.probe import Probe
+from interp.processes import share
 from interp.result import Result
 from tests.conftest import Run, identical
 from tests.processes import on_processes

@@ -201,7 +201,7 @@ BUILT = [
         "callbacks.checkpoint.monitor=nmf/relative_error",
         "no scalar for callbacks.checkpoint.monitor 'nmf/relative_error'",
     ),
-    ("callbacks.checkpoint.mode=maxx", "callbacks.checkpoint (interp.lit.checkpoint.RunCheckpoint): "),
+    ("callbacks.checkpoint.mode=maxx", "callbacks.checkpoint (interp.lit.checkpoints.checkpoint.RunCheckpoint): "),
     ("objective=val/acc", "no scalar for objective 'val/acc'; did you mean 'val/accuracy'?"),
     ("trainer.max_epochs=-1", "trainer.max_epochs=-1 has no end, over which the scheduler (OneCycleLR) is to be laid"),
     ("checkpoint=nowhere", "no checkpoint "),

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from interp.quiet import Disturbed, quiet
+from interp.network.quiet import Disturbed, quiet
 from tests.conftest import identical
 from tests.networks import make, probe
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from interp.lit import wandb_file
+from interp.lit.wandb import file as wandb_file
 
 
 def only(run_folder: Path) -> Path:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from interp.replica import replica
+from interp.network.replica import replica
 
 # Functions that bend: what a rule for gradients through activations must know about.
 NONLINEAR = frozenset(

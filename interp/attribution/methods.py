@@ -11,7 +11,7 @@ from interp.attribution.activations import LAYERS, NONLINEAR, Separate, unseen
 from interp.attribution.saliency import mean_colour
 from interp.attribution.tail import Tail
 from interp.errors import UserError, unknown
-from interp.layers import Layer, choose_layer
+from interp.network.layers import Layer, choose_layer
 from interp.parts import reason
 from interp.result import finite
 

@@ -36,7 +36,7 @@ def saliency(net: nn.Module, images: Tensor, targets: Tensor, blank: Tensor, bat
 def mean_colour(net: nn.Module, images: Tensor) -> Tensor | None:
     """The colour (C, 1, 1) or (1, 1, 1) that `net` takes from `images` (B, C, H, W) in [0, 1], None where it has none.
 
-    That is its `mean`, as `interp.layers.Normalized` has one.
+    That is its `mean`, as `interp.network.layers.Normalized` has one.
     """
     mean = getattr(net, "mean", None)
     if not isinstance(mean, Tensor) or mean.numel() not in (1, images.shape[1]):

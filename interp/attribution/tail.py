@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from interp.layers import Layer, capture
-from interp.modules import replaced
-from interp.replica import HALF, precise
+from interp.network.layers import Layer, capture
+from interp.network.modules import replaced
+from interp.network.replica import HALF, precise
 
 
 class Tail:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from interp.attribution.methods import COMPLETE, SENSITIVITIES, Task, attribute, completeness_error, settled
 from interp.attribution.saliency import spearman
+from interp.network.replica import replica
 from interp.parts import attempt
-from interp.replica import replica
 
 STAGES = 4  # of the cascade that randomises the weights from the top
 CURVE = 8  # points of a deletion or insertion curve

@@ -1,11 +1,11 @@
 """Which unit detects which concept (Bau et al. 2017, "Network Dissection")."""
 
-from interp.dissection.broden import Broden
 from interp.dissection.changes import Change, change
-from interp.dissection.concepts import ConceptData, Concepts, Labels
+from interp.dissection.concepts.broden import Broden
+from interp.dissection.concepts.data import ConceptData, Concepts, Labels
+from interp.dissection.concepts.segmentation import Segmentation, segmentation_folder
+from interp.dissection.concepts.source import concept_data, targets_of
 from interp.dissection.result import Dissection, broken_units
-from interp.dissection.segmentation import Segmentation, segmentation_folder
-from interp.dissection.source import concept_data, targets_of
 from interp.dissection.stream import dissect, observe, tally
 from interp.dissection.top import TopImages, dissect_layers, evidence
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from interp.dissection.concepts import ConceptData, Labels
+from interp.dissection.concepts.data import ConceptData, Labels
 from interp.errors import UserError
-from interp.layers import Layer
+from interp.network.layers import Layer
 
 
 @dataclass(frozen=True)

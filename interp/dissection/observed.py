@@ -11,7 +11,7 @@ from interp.dissection.quantile import BinnedValues, Known, Quantile, TopValues
 from interp.dissection.spool import Spool
 from interp.dissection.tally import Maps
 from interp.errors import UserError, unknown
-from interp.share import summed
+from interp.processes.share import summed
 
 MEMORY = 2**31  # bytes that the largest values of a layer may take; beyond, thresholds come from a histogram
 

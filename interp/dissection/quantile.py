@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import UserError
-from interp.share import folded, summed
+from interp.processes.share import folded, summed
 
 
 class Quantile(Protocol):
@@ -33,7 +33,7 @@ class Quantile(Protocol):
         ...
 
     def unite(self) -> None:
-        """Take in what those of all processes that study together (`interp.share`) have seen, on each of them."""
+        """Take in what those of all processes that study together have seen, on each (`interp.processes.share`)."""
         ...
 
 

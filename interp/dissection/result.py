@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from interp.dissection.concepts import Concepts
+from interp.dissection.concepts.data import Concepts
 from interp.dissection.tally import Counts
 from interp.result import Result
 

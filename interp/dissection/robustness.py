@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from interp.confusion import answers
 from interp.dissection.changes import change, rank_correlation
-from interp.dissection.concepts import ConceptData
+from interp.dissection.concepts.data import ConceptData
 from interp.dissection.result import Dissection
 from interp.dissection.stream import BATCH, dissect
 from interp.dissection.top import TopImages
-from interp.layers import Layer, unwrap
-from interp.share import gathered, part
+from interp.network.layers import Layer, unwrap
+from interp.processes.share import gathered, part
 
 
 class _WithLogits(nn.Module):

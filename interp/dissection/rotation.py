@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from interp.dissection.concepts import ConceptData
+from interp.dissection.concepts.data import ConceptData
 from interp.dissection.stream import dissect
 from interp.errors import UserError
-from interp.layers import Layer
+from interp.network.layers import Layer
 from interp.result import Result
 
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from interp.dissection.concepts import ConceptData, shuffled_labels, stack
+from interp.dissection.concepts.data import ConceptData, shuffled_labels, stack
 from interp.dissection.observed import Observed, known, same_shape, start_of
 from interp.dissection.result import Dissection
 from interp.dissection.tally import Counts, Maps, count
 from interp.errors import UserError
-from interp.layers import capture
-from interp.share import from_first, is_first, part, summed
+from interp.network.layers import capture
+from interp.processes.share import from_first, is_first, part, summed
 
 View = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 QUANTILE = 0.005
@@ -40,8 +40,8 @@ def observe(
 
     `view` turns the activations by layer into those to dissect (B, U, h, w), by any name. `thresholds` (U,) by name
     are taken instead of new ones. `total` counts the images of all processes where `data` is one's share; processes
-    that study together (`interp.share`) divide `data` themselves. Raises UserError for unknown layers, outputs that are
-    no maps, and images of several sizes.
+    that study together (`interp.processes.share`) divide `data` themselves. Raises UserError for unknown layers,
+    outputs that are no maps, and images of several sizes.
     """
     if not 0 < quantile < 1:
         raise UserError(f"quantile={quantile}: must lie between 0 and 1")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from interp.dissection.concepts import VOID, Concepts, LabelBatch
+from interp.dissection.concepts.data import VOID, Concepts, LabelBatch
 
 BLOCK = 2**22  # interpolated values held at once
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from interp.dissection.concepts import ConceptData
+from interp.dissection.concepts.data import ConceptData
 from interp.dissection.result import Dissection
 from interp.dissection.stream import BATCH, dissect
 from interp.dissection.tally import masks
-from interp.layers import Layer
-from interp.share import folded, part
+from interp.network.layers import Layer
+from interp.processes.share import folded, part
 
 
 class TopImages:

@@ -9,7 +9,7 @@ from torch.nn.functional import adaptive_avg_pool2d, normalize
 from interp.errors import UserError
 from interp.factorization.reducers import factorise
 from interp.factorization.trust import choose_groups
-from interp.share import gathered, summed
+from interp.processes.share import gathered, summed
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,8 @@ def neuron_groups(
 
     `groups` "auto" chooses K by `choose_groups`. Of negative activations, `negative` says what becomes: "rectify" drops
     them, "split" factorises both signs side by side, "error" raises. With `shared`, `activations` are one
-    process's share (`interp.share`) and the groups those of all images: NMF adds up Gram matrices, the other solvers
-    and "auto" get all rows. `solver` and `options` go to `factorise`, whose
-    errors are raised.
+    process's share (`interp.processes.share`) and the groups those of all images: NMF adds up Gram matrices, the other
+    solvers and "auto" get all rows. `solver` and `options` go to `factorise`, whose errors are raised.
     """
     if shared and (solver != "hals" or groups == "auto"):
         activations, shared = gathered([activations]), False

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import UserError
-from interp.share import folded, gathered, summed
+from interp.processes.share import folded, gathered, summed
 
 
 @dataclass(frozen=True)

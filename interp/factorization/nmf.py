@@ -12,7 +12,7 @@ from interp.errors import UserError
 from interp.factorization.hals import hals, squared_error
 from interp.factorization.matrix import Matrix
 from interp.factorization.start import start_of
-from interp.share import before, summed
+from interp.processes.share import before, summed
 
 PLAIN = 2  # sweeps before extrapolation begins: earlier it can leave the valley that NNDSVD chose
 
@@ -46,9 +46,9 @@ def nmf(
     than the device's memory), and updates both factors. It ends when the squared error changes by less than
     `tolerance` of itself, or after `sweeps`. The start is `start` (K, C) or (G, K, C), or that of `start_of`
     (NNDSVD, improved); of more than twice `sample` rows, a sample of them is factorised first. A row of NaN is missing:
-    it counts for nothing and its spatial factors are 0. With `shared`, `rows` are one process's share (`interp.share`),
-    as are the spatial factors then: a sweep sends K x (K + C) numbers. Raises UserError for negative rows, no sweep or
-    more groups than rows or channels, ValueError for infinite or partly missing rows.
+    it counts for nothing and its spatial factors are 0. With `shared`, `rows` are one process's share
+    (`interp.processes.share`), as are the spatial factors then: a sweep sends K x (K + C) numbers. Raises UserError for
+    negative rows, no sweep or more groups than rows or channels, ValueError for infinite or partly missing rows.
     """
     if sweeps < 1:
         raise UserError(f"sweeps={sweeps}: must be at least 1")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from interp.errors import unknown
 from interp.factorization.nmf import Factors, nmf
-from interp.share import summed
+from interp.processes.share import summed
 
 SOLVERS = ("hals", "sklearn", "pca", "kmeans")
 NEGATIVE = ("error", "rectify", "split")

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from interp.attribution.tail import SmoothMaxPool
 from interp.errors import UserError
-from interp.layers import find_layer, forward_to, layouts
-from interp.modules import frozen, replaced
-from interp.positions import Layout
+from interp.network.layers import find_layer, forward_to, layouts
+from interp.network.modules import frozen, replaced
+from interp.network.positions import Layout
 
 Target = Tensor | str | None
 

@@ -11,7 +11,7 @@ from interp.featurevis.canvas import Fft
 from interp.featurevis.objectives import direction
 from interp.featurevis.render import render
 from interp.featurevis.transforms import warp
-from interp.layers import Layer
+from interp.network.layers import Layer
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from interp.layers import forward_to
+from interp.network.layers import forward_to
 
 _TOLERANCE = 1e-3  # of the largest activation
 

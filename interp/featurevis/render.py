@@ -13,7 +13,7 @@ from interp.featurevis.gradients import RedirectedRelu
 from interp.featurevis.progress import steps_with_bar
 from interp.featurevis.scene import Parts, Scene
 from interp.featurevis.transforms import NONE, Transforms, for_size
-from interp.modules import frozen
+from interp.network.modules import frozen
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from interp.errors import UserError
 from interp.featurevis.fold import folded
 from interp.featurevis.objective import Look, Objective
 from interp.featurevis.transforms import NONE, Transforms
-from interp.layers import find_layer, forward_to, layouts
-from interp.positions import Layout
-from interp.tracing import eager
+from interp.network.layers import find_layer, forward_to, layouts
+from interp.network.positions import Layout
+from interp.network.tracing import eager
 
 Parts = Objective | Sequence[tuple[Objective, int]]
 

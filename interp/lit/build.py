@@ -18,13 +18,13 @@ from omegaconf import DictConfig
 from torch import nn
 
 from interp.errors import NotBuilt, UserError, reason, unknown
-from interp.lit.checkpoint import RandomState, WholeCheckpointIO
+from interp.lit.checkpoints.checkpoint import RandomState, WholeCheckpointIO
+from interp.lit.checkpoints.resume import EpochScalars
+from interp.lit.checkpoints.schedule import laid
 from interp.lit.classifier import Classifier
 from interp.lit.data import ImageData
 from interp.lit.ending import EndTogether
 from interp.lit.network_check import check_network
-from interp.lit.resume import EpochScalars
-from interp.lit.schedule import laid
 from interp.lit.sinks import forgiving
 
 # Lightning refuses callbacks of a kind that its own switch has turned off.

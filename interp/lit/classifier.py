@@ -12,9 +12,9 @@ from torch.optim import Optimizer
 from torch.utils.data import DistributedSampler
 
 from interp.errors import UserError
-from interp.layers import Normalized
-from interp.lit.schedule import Plan, check_end, go_on, lay, plan_of
+from interp.lit.checkpoints.schedule import Plan, check_end, go_on, lay, plan_of
 from interp.lit.scores import Scores
+from interp.network.layers import Normalized
 
 
 class Classifier(LightningModule):

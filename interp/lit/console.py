@@ -9,9 +9,9 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichModelSummary, RichProgressBar
 from torch import nn
 
-from interp.layer_table import COLUMNS, layer_table
-from interp.lit.secrets import hide_in_logs
-from interp.modules import unwrap
+from interp.lit.safety.secrets import hide_in_logs
+from interp.network.layer_table import COLUMNS, layer_table
+from interp.network.modules import unwrap
 from interp.probe import Probe
 
 # Warnings that are Lightning's own affair, or about a choice that the harness makes on purpose.

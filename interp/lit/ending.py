@@ -11,8 +11,8 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from interp.share import PeerFailed, ProcessLost, anywhere, from_first, place
-from interp.signals import RAISING, Noted
+from interp.processes.share import PeerFailed, ProcessLost, anywhere, from_first, place
+from interp.processes.signals import RAISING, Noted
 
 LEAVE = 10.0  # seconds that the processes that this one started have to end by themselves
 FAREWELL = 60.0  # seconds that processes wait for the first, which writes what a run leaves

@@ -13,6 +13,6 @@ def allow_targets() -> None:
     """Let `_target_`s be built as by Hydra 1.3, without 1.4's advice to whoever calls `instantiate`.
 
     A user's own configuration may name anything that Hydra itself does not refuse; what comes out of a stranger's run
-    has been checked by `interp.lit.foreign`.
+    has been checked by `interp.lit.safety.foreign`.
     """
     warnings.filterwarnings("ignore", r"hydra\.utils\.instantiate\(\) resolved _target_=", UserWarning)

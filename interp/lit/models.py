@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from interp.errors import UserError, unknown
-from interp.layers import Normalized
 from interp.lit.data import ImageData
 from interp.lit.efficientnet_lite0 import read_weights
+from interp.network.layers import Normalized
 from interp.words import word
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from torch import Tensor, jit, nn
 
 from interp.errors import UserError, reason
 from interp.lit.data import ImageData
+from interp.network.quiet import quiet
 from interp.probe import same_size
-from interp.quiet import quiet
 
 QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torchao")
 

@@ -21,7 +21,8 @@ OPTIONS = (
     "callbacks.progress_bar=null", "callbacks.model_summary=null",
     "+trainer.enable_progress_bar=false", "+trainer.enable_model_summary=false",
 )  # fmt: skip
-HEAVY = ("build", "console", "data.digits", "earlier", "models", "report", "resume", "start")
+HEAVY = ("build", "console", "data.digits", "checkpoints.earlier", "checkpoints.resume", "models", "report.logger",
+         "run_folder.start")  # fmt: skip
 for module in (*(f"interp.lit.{name}" for name in HEAVY), "plugins.nmf", "tests.studies"):
     import_module(module)  # once, before the fork
 WARM = get_context("forkserver")

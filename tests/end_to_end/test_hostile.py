@@ -12,8 +12,8 @@ import torch
 
 import train as entry
 from conf.check import CONF, launch
-from interp.lit import secrets
-from interp.lit.sweep import main as gather
+from interp.lit.safety import secrets
+from interp.lit.sweep.gather import main as gather
 from tests.end_to_end.conftest import ROOT, command
 from tests.hostile import PATH, SCRIPT
 

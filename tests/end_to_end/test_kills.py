@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from interp.lit.checkpoint import read_checkpoint
-from interp.lit.remains import about
+from interp.lit.checkpoints.checkpoint import read_checkpoint
+from interp.lit.run_folder.remains import about
 from tests.conftest import identical
 from tests.end_to_end.killed_run import EPOCHS, Shot, start, warm_up
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from interp.lit import artifacts
+from interp.lit.wandb import artifacts
 from tests.end_to_end.conftest import command
 from tests.wandb_file import begin, config, history, records
 

@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 
 from conf.check import run_stamp
-from interp.lit.lock import Lock
+from interp.lit.run_folder.lock import Lock
 from interp.looks import looks
 from tests.conftest import identical
 from tests.typed import TINY, typed

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from interp.lit.remains import about
+from interp.lit.run_folder.remains import about
 from interp.looks import looks
 from tests.end_to_end.conftest import ROOT
 from tests.typed import TINY

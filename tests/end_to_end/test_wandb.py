@@ -9,8 +9,8 @@ from collections import defaultdict
 
 import pytest
 
-from interp.lit.wandb_file import kinds
-from interp.policy import guarded
+from interp.draw.policy import guarded
+from interp.lit.wandb.file import kinds
 from tests.end_to_end.conftest import ROOT
 from tests.wandb_file import begin, config, history, only, records
 
@@ -74,7 +74,7 @@ def test_the_documented_command_finds_the_offline_run(main_job):
 @pytest.mark.filterwarnings("ignore:Pydantic V1 style:DeprecationWarning")
 def test_a_workspace_lays_out_what_the_run_logged(main_job, tmp_path, capsys):
     pytest.importorskip("wandb_workspaces", reason="pip install -e '.[wandb]'")
-    from interp.lit.workspace import main
+    from interp.lit.wandb.workspace import main
 
     main(["me/epochscope", str(main_job.folder), "--report", "--json", str(tmp_path / "made.json")])
     assert capsys.readouterr().out.strip() == str(tmp_path / "made.json")

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from interp.dissection import Concepts, Labels
-from interp.dissection.concepts import NONE, TensorConcepts
+from interp.dissection.concepts.data import NONE, TensorConcepts
 
 
 class Channels(nn.Module):

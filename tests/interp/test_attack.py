@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from interp.attack import Attacked, attack
+from interp.perturbation.attack import Attacked, attack
 from tests.interp.concept_data import random_data
 
 

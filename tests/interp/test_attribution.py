@@ -17,8 +17,8 @@ from interp.attribution import (
 from interp.attribution.tail import smooth_max_pool
 from interp.errors import UserError
 from interp.factorization import neuron_groups
-from interp.layers import Layer, choose_layer, layers
-from interp.positions import Layout, layout
+from interp.network.layers import Layer, choose_layer, layers
+from interp.network.positions import Layout, layout
 from tests.conftest import SHARED
 from tests.networks import make, probe
 

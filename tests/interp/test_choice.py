@@ -5,13 +5,13 @@ import torch
 import torch.distributed
 from torch import nn
 
-from interp.bypass import Exchange, read_by_head
-from interp.choice import LIMIT, spread
 from interp.errors import UserError
-from interp.layer_table import COLUMNS, layer_table
-from interp.layers import Layer, capture, choose_layer, spread_layers
-from interp.survey import survey
-from interp.tracing import Output
+from interp.network.bypass import Exchange, read_by_head
+from interp.network.choice import LIMIT, spread
+from interp.network.layer_table import COLUMNS, layer_table
+from interp.network.layers import Layer, capture, choose_layer, spread_layers
+from interp.network.survey import survey
+from interp.network.tracing import Output
 from tests.interp import odd_networks as odd
 from tests.interp.small_net import everything, small_net
 
@@ -195,8 +195,8 @@ def test_batches_that_cannot_be_joined_are_not():
 
 
 def candidate(name: str, work: int, minimum: float = -1.0):
-    from interp.positions import Layout
-    from interp.survey import Candidate
+    from interp.network.positions import Layout
+    from interp.network.survey import Candidate
 
     return Candidate(name, Output((2, 4, 8, 8), minimum, 1), work, work / 100, True, Layout("channels_first", 8, 8))
 

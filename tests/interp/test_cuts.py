@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from interp.cuts import Work, cuts, output_of
+from interp.network.cuts import Work, cuts, output_of
 
 
 def flags(build, *, grad: bool = True) -> dict[str, bool]:

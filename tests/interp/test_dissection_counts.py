@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from interp.dissection import Broden, Concepts, Dissection, dissect, observe, tally
-from interp.dissection.concepts import NONE, VOID, Chosen, TensorConcepts
+from interp.dissection.concepts.data import NONE, VOID, Chosen, TensorConcepts
 from interp.dissection.tally import Counts, masks
 from tests.conftest import SHARED, identical
 from tests.interp.concept_data import Channels, Ragged, random_data

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from interp.dissection import Broden, Concepts, Labels, Segmentation, segmentation_folder
-from interp.dissection.concepts import NONE, VOID, Chosen, TensorConcepts, shuffled_labels, stack
-from interp.dissection.segmentation import voc
+from interp.dissection.concepts.data import NONE, VOID, Chosen, TensorConcepts, shuffled_labels, stack
+from interp.dissection.concepts.segmentation import voc
 from interp.errors import UserError
 from tests.interp.broden_folder import TABLES, make_broden, save_png
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from interp.dissection import Concepts, Labels, dissect
-from interp.dissection.concepts import Chosen, TensorConcepts, stack
+from interp.dissection.concepts.data import Chosen, TensorConcepts, stack
 from interp.dissection.spool import Spool
 from interp.dissection.tally import Maps, count
 from interp.errors import UserError

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from interp.dissection import TopImages, concept_data, dissect, dissect_layers, evidence, targets_of
-from interp.dissection.concepts import NONE
+from interp.dissection.concepts.data import NONE
 from interp.errors import UserError
-from interp.layers import Layer
 from interp.lit.data import TensorImages
+from interp.network.layers import Layer
 from interp.probe import Probe, choose_probe
 from tests.interp.concept_data import Channels, random_data
 

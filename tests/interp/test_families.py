@@ -3,10 +3,10 @@
 import pytest
 
 from benchmarks.layers import build, two_images
-from interp.bypass import Exchange
-from interp.choice import LIMIT, NEAR
-from interp.layers import choose_layer, spread_layers
-from interp.survey import survey
+from interp.network.bypass import Exchange
+from interp.network.choice import LIMIT, NEAR
+from interp.network.layers import choose_layer, spread_layers
+from interp.network.survey import survey
 
 # By name the size of images, and whether a class token is read, which holds what positions do not.
 FAMILIES = {

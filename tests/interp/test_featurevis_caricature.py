@@ -8,7 +8,7 @@ from torch.nn.functional import avg_pool2d, cross_entropy, interpolate, max_pool
 from interp.attribution.tail import SmoothMaxPool
 from interp.errors import UserError
 from interp.featurevis import Aligned, Fft, attribution, attribution_caricatures, caricatures
-from interp.layers import capture
+from interp.network.layers import capture
 
 
 def digits_net():

@@ -8,7 +8,7 @@ from interp.errors import UserError
 from interp.featurevis import Fft, activation_grid, evaluate, mosaic, render
 from interp.featurevis.objectives import direction
 from interp.featurevis.transforms import NONE
-from interp.layers import capture
+from interp.network.layers import capture
 
 
 @pytest.fixture

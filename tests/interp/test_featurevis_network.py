@@ -7,7 +7,7 @@ from torch import nn
 from interp.errors import UserError
 from interp.featurevis import Fft, Maco, evaluate, render, transforms
 from interp.featurevis.objectives import channel, similarity, unit
-from interp.layers import Normalized
+from interp.network.layers import Normalized
 from tests.interp.small_net import small_net
 
 NONE, SMALL = transforms.NONE, transforms.SMALL

@@ -6,8 +6,8 @@ from torch import nn
 
 from interp.featurevis import Fft, Pixel, attribution_caricatures, evaluate, objectives, render, transforms
 from interp.featurevis.objectives import caricature, channel, diversity, similarity, total_variation, unit
-from interp.layers import Normalized
-from interp.quiet import quiet
+from interp.network.layers import Normalized
+from interp.network.quiet import quiet
 from tests.conftest import identical
 from tests.interp.small_net import everything, small_net
 

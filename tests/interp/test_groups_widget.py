@@ -13,7 +13,7 @@ from PIL import Image
 
 from interp.draw import hues
 from interp.draw.groups_widget import groups_widget, intensities
-from interp.lit.report_page import render
+from interp.lit.report.page import render
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)> \u2028\ud800 {{ 7 * 7 }}"

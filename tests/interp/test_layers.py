@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from interp.errors import UserError
-from interp.layers import Normalized, capture, choose_layer, find_layer, layers, trace
+from interp.network.layers import Normalized, capture, choose_layer, find_layer, layers, trace
 
 
 class Reuses(nn.Module):

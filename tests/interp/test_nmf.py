@@ -14,7 +14,7 @@ from interp.factorization.nmf import Factors
 from interp.factorization.reducers import SOLVERS, factorise, reduce
 from interp.factorization.start import leading_svd, svd_floor
 from interp.factorization.trust import choose_groups
-from interp.share import together
+from interp.processes.share import together
 from tests.processes import on_processes
 
 

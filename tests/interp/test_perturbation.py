@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from interp.dissection.concepts import NONE, VOID, Concepts, TensorConcepts
+from interp.dissection.concepts.data import NONE, VOID, Concepts, TensorConcepts
 from interp.errors import UserError
-from interp.perturbation import (
+from interp.perturbation.disturbed import (
     CORRUPTIONS,
     STANDARD,
     Disturbed,

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from interp.policy import digest, guarded, scripts
+from interp.draw.policy import digest, guarded, scripts
 from tests.lit.test_report import CHROMIUM
 
 OWN = "document.title = 'its own ran'"

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from interp.evidence import changed, evidence
-from interp.layers import Layer, layouts
-from interp.positions import MAPS, Layout
+from interp.network.evidence import changed, evidence
+from interp.network.layers import Layer, layouts
+from interp.network.positions import MAPS, Layout
 
 
 class Patches(nn.Module):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from interp.attribution.trust import cascade
-from interp.replica import precise, replica
+from interp.network.replica import precise, replica
 from tests.networks import Remembering, make, probe
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from interp import share
 from interp.errors import UserError
-from interp.exchange import PeerFailed, ProcessLost
-from interp.quiet import Disturbed
-from interp.signals import held_back, interrupt, signal_of, time_limit
+from interp.network.quiet import Disturbed
+from interp.processes import share
+from interp.processes.exchange import PeerFailed, ProcessLost
+from interp.processes.signals import held_back, interrupt, signal_of, time_limit
 from tests.processes import on_processes
 
 COUNTS = ((7, 3), (3, 3), (1, 1), (0, 2))  # things, and how many are read at a time

@@ -9,8 +9,8 @@ from multiprocessing import get_context
 
 import pytest
 
-from interp.background import Background
-from interp.signals import (
+from interp.processes.background import Background
+from interp.processes.signals import (
     Noted,
     held_back,
     interrupt,

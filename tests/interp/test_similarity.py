@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from interp import similarity as module
-from interp.layers import Layer
+from interp.network.layers import Layer
 from interp.similarity import centred_gram, cka, coarse, linear_cka, of_few, of_many, packed, similarity
 
 

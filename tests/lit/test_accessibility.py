@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from interp.draw.groups_widget import groups_widget
+from interp.draw.policy import guarded
 from interp.draw.scatter_widget import scatter_widget
 from interp.draw.table import html_table
-from interp.lit.report import Report
-from interp.lit.report_page import write
-from interp.lit.sweep import main
-from interp.policy import guarded
+from interp.lit.report.logger import Report
+from interp.lit.report.page import write
+from interp.lit.sweep.gather import main
 from tests.lit.accessibility import serious
 from tests.lit.test_report import CHROMIUM, figure
 from tests.lit.test_sweep import job

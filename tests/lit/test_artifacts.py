@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from interp.lit import artifacts
-from interp.lit.checkpoint import find_checkpoint, run_folder
-from interp.lit.sinks import LINE, Wandb
+from interp.lit.checkpoints.find import find_checkpoint, run_folder
+from interp.lit.wandb import artifacts
+from interp.lit.wandb.logger import LINE, Wandb
 
 CONFIG = "seed: 1\nlogger:\n  wandb:\n    api_key: hush\n"
 

@@ -11,16 +11,10 @@ from omegaconf import OmegaConf
 
 import train
 from interp.errors import UserError
-from interp.lit.checkpoint import (
-    RandomState,
-    WholeCheckpointIO,
-    find_checkpoint,
-    named_checkpoints,
-    read_checkpoint,
-    run_folder,
-)
+from interp.lit.checkpoints.checkpoint import RandomState, WholeCheckpointIO, read_checkpoint
+from interp.lit.checkpoints.find import find_checkpoint, named_checkpoints, run_folder
+from interp.lit.checkpoints.resume import carry_over
 from interp.lit.classifier import fit_to_checkpoint, load_weights
-from interp.lit.resume import carry_over
 from tests.conftest import identical
 
 
@@ -51,7 +45,7 @@ def test_each_process_goes_on_with_its_own_streams(monkeypatch, caplog):
         (0, 1, kept, 0),
         (1, 2, states[1], 1),
     ):
-        monkeypatch.setattr("interp.share.place", lambda here=(rank, size): here)
+        monkeypatch.setattr("interp.processes.share.place", lambda here=(rank, size): here)
         RandomState().load_state_dict(state)
         assert draws() == following[drawn], (rank, size)
     assert [record.getMessage()[:66] for record in caplog.records] == [

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from interp.errors import UserError
-from interp.lit import claim, lock
-from interp.lit.lock import Lock
-from interp.lit.remains import about, holds, refuse, results, set_aside
+from interp.lit.run_folder import claim, lock
+from interp.lit.run_folder.lock import Lock
+from interp.lit.run_folder.remains import about, holds, refuse, results, set_aside
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ from omegaconf import OmegaConf, read_write
 import analyze
 from conf.check import CONF
 from interp.errors import UserError
-from interp.lit.foreign import result_class, settings
 from interp.lit.hydra_versions import BASE
+from interp.lit.safety.foreign import result_class, settings
 from plugins.report import main
 
 TOUCH = "touch {folder}/pwned"
@@ -23,8 +23,8 @@ LOADS = ["torch.load", "torch.hub.load", "torch.jit.load", "torch.serialization.
          "lightning.LightningModule.load_from_checkpoint", "torchvision.datasets.utils.download_url",
          "torchvision.datasets.ImageFolder", "torchvision.transforms.v2.functional.torch.load"]  # fmt: skip
 CALLS = ["os.system", "posix.system", "subprocess.Popen", "builtins.eval", "builtins.open", "functools.partial",
-         "hydra.utils.instantiate", "interp.lit.models.import_module", "interp.lit.report.subprocess.run",
-         "interp.lit.report.Report", "lightning.Trainer", "torch.nn.Nothing", "", None, 7]  # fmt: skip
+         "hydra.utils.instantiate", "interp.lit.models.import_module", "interp.lit.report.logger.subprocess.run",
+         "interp.lit.report.logger.Report", "lightning.Trainer", "torch.nn.Nothing", "", None, 7]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

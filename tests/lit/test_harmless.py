@@ -14,8 +14,8 @@ from torch import nn
 import analyze
 from conf.check import CONF
 from interp.errors import UserError
-from interp.lit.foreign import _Door, admitted, examples, settings
 from interp.lit.models import _as_with
+from interp.lit.safety.foreign import _Door, admitted, examples, settings
 from tests.lit.test_foreign import composed, job, run_of  # noqa: F401  # fixtures
 
 V2, NN = "torchvision.transforms.v2.", "torch.nn."
@@ -113,7 +113,7 @@ def test_plain_settings_pass(doors):
 
 
 NMF, ADAMW = "plugins.nmf.NMFPlugin", "torch.optim.AdamW"
-BEST = "interp.lit.checkpoint.RunCheckpoint"
+BEST = "interp.lit.checkpoints.checkpoint.RunCheckpoint"
 OF_A_RUN = [
     (
         "plugin",
@@ -242,7 +242,7 @@ def test_a_stranger_s_data_are_not_downloaded_unasked(tmp_path, composed, offlin
     ({"model__dropout": 5}, "cannot be built"),
 ])  # fmt: skip
 def test_sizes_and_types_that_cannot_be_are_one_line_and_fill_no_memory(tmp_path, composed, monkeypatch, changes, said):  # noqa: F811
-    monkeypatch.setattr("interp.memory.free", lambda: 2**31)
+    monkeypatch.setattr("interp.processes.memory.free", lambda: 2**31)
     weights(tmp_path, nn.Identity(), "ab")
     with pytest.raises(UserError, match=rf"^data and model in .*/.hydra/config.yaml {said}"):
         network(tmp_path, composed, **changes)

@@ -13,17 +13,18 @@ import torch
 from PIL import Image
 
 from interp.errors import UserError
-from interp.lit.checkpoint import find_checkpoint, read_checkpoint
-from interp.lit.checkpoint_content import check_content
+from interp.lit.checkpoints.checkpoint import read_checkpoint
+from interp.lit.checkpoints.content import check_content
+from interp.lit.checkpoints.find import find_checkpoint
+from interp.lit.checkpoints.resume import carry_over
 from interp.lit.data.folder import images
-from interp.lit.foreign import read_yaml
-from interp.lit.report_page import render, write
-from interp.lit.resume import carry_over
-from interp.lit.sweep import found, job_folders
-from interp.lit.sweep import main as gather
-from interp.lit.sweep_page import read_job
-from interp.lit.wandb_file import files
-from interp.signals import time_limit
+from interp.lit.report.page import render, write
+from interp.lit.safety.foreign import read_yaml
+from interp.lit.sweep.gather import found, job_folders
+from interp.lit.sweep.gather import main as gather
+from interp.lit.sweep.page import read_job
+from interp.lit.wandb.file import files
+from interp.processes.signals import time_limit
 from plugins.report import main
 from plugins.sinks import print_tables
 from tests.lit.test_report import CHROMIUM, EVIL, figure

@@ -2,7 +2,7 @@
 
 import pytest
 
-from interp.lit.inherited import NONE, Asked, changes, inherited
+from interp.lit.checkpoints.inherited import NONE, Asked, changes, inherited
 
 THEIRS = {
     "seed": 5,

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from interp.errors import UserError
-from interp.layers import choose_layer, layers
 from interp.lit.data import ImageData, Splits, TensorImages
 from interp.lit.efficientnet_lite0 import package_names, read_weights
 from interp.lit.models import efficientnet_lite0, resnet18, small_cnn, timm, torchvision
 from interp.lit.network_check import check_network
+from interp.network.layers import choose_layer, layers
 
 
 def images(channels: int, size: int, classes: int = 7) -> ImageData:

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from interp.errors import UserError
-from interp.lit.report import Report
-from interp.lit.report_page import plots, render, size, write
-from interp.lit.run_files import read_metrics
+from interp.lit.report.logger import Report
+from interp.lit.report.page import plots, render, size, write
+from interp.lit.run_folder.files import read_metrics
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -121,7 +121,7 @@ def test_what_cannot_be_written_is_said_once_and_stops_nothing(tmp_path, caplog)
     assert re.match(r"the report in .* cannot be written: .*results", record.getMessage())
 
 
-@pytest.mark.parametrize("place", ["interp.files.flush", "interp.lit.run_files.Shot.content"])
+@pytest.mark.parametrize("place", ["interp.files.flush", "interp.lit.run_folder.files.Shot.content"])
 def test_a_page_that_fails_midway_leaves_the_earlier_one(run, tmp_path, monkeypatch, caplog, place):
     run.finalize("success")
     earlier = (tmp_path / "report.html").read_text()
@@ -255,7 +255,7 @@ def test_in_a_browser_sliders_move_figures_and_the_console_is_silent(run, tmp_pa
 def test_the_figures_lie_inside_the_page_up_to_a_size_and_the_page_says_where(run, tmp_path, monkeypatch):
     assert write(tmp_path) and "lie inside this page" in (page := (tmp_path / "report.html").read_text())
     assert 'id="shot-0-1"' in page
-    monkeypatch.setattr("interp.lit.report_page.LARGEST", size(tmp_path) - 1)
+    monkeypatch.setattr("interp.lit.report.page.LARGEST", size(tmp_path) - 1)
     assert not write(tmp_path)
     page = (tmp_path / "report.html").read_text()
     assert "lie beside this page, in results/" in page and 'id="shot-0-1"' not in page

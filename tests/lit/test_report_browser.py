@@ -6,8 +6,8 @@ import io
 import pytest
 from PIL import Image
 
-from interp.lit.report import Report
-from interp.lit.report_page import write
+from interp.lit.report.logger import Report
+from interp.lit.report.page import write
 from tests.lit.test_report import CHROMIUM, figure
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")

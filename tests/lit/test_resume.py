@@ -8,11 +8,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from interp.lit import earlier
-from interp.lit.checkpoint import RunCheckpoint
-from interp.lit.checkpoint_file import write_checkpoint
-from interp.lit.resume import carry_over
-from interp.lit.run_files import read_figures
+from interp.lit.checkpoints import earlier
+from interp.lit.checkpoints.checkpoint import RunCheckpoint
+from interp.lit.checkpoints.file import write_checkpoint
+from interp.lit.checkpoints.resume import carry_over
+from interp.lit.run_folder.files import read_figures
 from interp.looks import look_folder, looks
 from plugins.base import network
 from plugins.class_attribution import ClassAttributionPlugin

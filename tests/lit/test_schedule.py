@@ -12,7 +12,7 @@ from torch.optim import LBFGS, SGD, Adam, AdamW, RMSprop
 from torch.optim import lr_scheduler as schedulers
 
 from interp.errors import UserError
-from interp.lit.schedule import Plan, check_step, go_on, lay, plan_of
+from interp.lit.checkpoints.schedule import Plan, check_step, go_on, lay, plan_of
 from tests.conftest import identical
 
 

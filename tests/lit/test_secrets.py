@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from interp.lit import secrets
-from interp.lit.secret_forms import SAYS_NOTHING
-from interp.lit.secrets import (
+from interp.lit.safety import secrets
+from interp.lit.safety.secret_forms import SAYS_NOTHING
+from interp.lit.safety.secrets import (
     InLogs,
     hidden,
     hidden_arguments,

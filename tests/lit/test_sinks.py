@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from interp.lit import sinks, wandb_file
-from interp.policy import guarded
+from interp.draw.policy import guarded
+from interp.lit import sinks
+from interp.lit.wandb import file as wandb_file
+from interp.lit.wandb import logger as wandb_logger
 from tests.wandb_file import config, history, only, table
 
 ROOT = Path(__file__).parents[2]
@@ -25,17 +27,17 @@ def nobody(monkeypatch, tmp_path):
 
 
 def test_a_login_is_found_in_the_environment_and_in_netrc(nobody, monkeypatch):
-    assert not sinks.logged_in()
+    assert not wandb_logger.logged_in()
     nobody.write_text("machine api.wandb.ai login user password 0123\n")
     nobody.chmod(0o600)
-    assert sinks.logged_in()
+    assert wandb_logger.logged_in()
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
-    assert not sinks.logged_in()
+    assert not wandb_logger.logged_in()
     monkeypatch.setenv("WANDB_API_KEY", "0123")
-    assert sinks.logged_in()
+    assert wandb_logger.logged_in()
     nobody.write_text("this is no netrc file")
     monkeypatch.delenv("WANDB_API_KEY")
-    assert not sinks.logged_in()
+    assert not wandb_logger.logged_in()
 
 
 @pytest.mark.parametrize(
@@ -46,14 +48,14 @@ def test_without_a_login_or_by_choice_it_stays_offline(nobody, monkeypatch, tmp_
     for name, value in (("WANDB_MODE", mode), ("WANDB_API_KEY", key)):
         if value:
             monkeypatch.setenv(name, value)
-    assert sinks.wandb(str(tmp_path), project="x")._wandb_init["mode"] == expected
+    assert wandb_logger.wandb(str(tmp_path), project="x")._wandb_init["mode"] == expected
     assert os.environ["WANDB_DATA_DIR"].startswith(str(tmp_path))
 
 
 UNREACHABLE = """
 import logging, sys
 logging.basicConfig(level=logging.WARNING)
-from interp.lit.sinks import close_wandb, wandb
+from interp.lit.wandb.logger import close_wandb, wandb
 logger = wandb(sys.argv[1], project="x")
 logger.log_metrics({"value": 3.0}, step=1)
 print(close_wandb())
@@ -90,7 +92,8 @@ import torch
 from interp.lit.data import ImageData
 from interp.lit.data.shapes import shapes
 from interp.lit.models import small_cnn
-from interp.lit.sinks import TensorBoard, close_wandb, wandb
+from interp.lit.sinks import TensorBoard
+from interp.lit.wandb.logger import close_wandb, wandb
 from interp.result import Result
 from plugins.class_attribution import ClassAttributionPlugin
 from plugins.confusion import ConfusionPlugin

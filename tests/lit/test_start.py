@@ -5,7 +5,7 @@ import json
 import pytest
 from omegaconf import OmegaConf
 
-from interp.lit import claim, start
+from interp.lit.run_folder import claim, start
 
 
 def command(folder, name: str = "train", checkpoint: str | None = None):

@@ -17,10 +17,10 @@ from omegaconf import OmegaConf
 
 import interp
 from interp.errors import UserError
-from interp.lit.job_process import started, this_process
-from interp.lit.report import Report
-from interp.lit.sweep import ENDED, LOST, Gather, job_folders, keep, left, lost, main, stop, write
-from interp.lit.sweep_page import KILLED, columns, front, pareto, read_job
+from interp.lit.report.logger import Report
+from interp.lit.sweep.gather import ENDED, LOST, Gather, job_folders, keep, left, lost, main, stop, write
+from interp.lit.sweep.job_process import started, this_process
+from interp.lit.sweep.page import KILLED, columns, front, pareto, read_job
 from tests.lit.test_report import EVIL, block, figure
 
 
@@ -64,7 +64,7 @@ def test_a_launcher_that_ends_with_its_first_killed_job_is_told(launcher, instea
 
 
 def test_a_launcher_without_its_package_says_what_to_install(monkeypatch):
-    monkeypatch.syspath_prepend(Path(interp.__file__).parent / "lit" / "launchers")
+    monkeypatch.syspath_prepend(Path(interp.__file__).parent / "lit" / "sweep" / "launchers")
     launchers = import_module("hydra_plugins.epochscope")
     monkeypatch.setattr(launchers, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"hydra_submitit_launcher is not installed.*pip install -e '\.\[sweep\]'"):

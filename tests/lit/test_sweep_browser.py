@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from interp.lit.sweep import keep, lost, write
+from interp.lit.sweep.gather import keep, lost, write
 from tests.lit.test_report import CHROMIUM
 from tests.lit.test_sweep import four_jobs
 

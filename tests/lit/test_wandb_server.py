@@ -15,7 +15,11 @@ import torch
 import wandb
 from omegaconf import OmegaConf
 
-from interp.lit import artifacts, sinks, wandb_end, wandb_file
+from interp.lit import sinks
+from interp.lit.wandb import artifacts
+from interp.lit.wandb import end as wandb_end
+from interp.lit.wandb import file as wandb_file
+from interp.lit.wandb import logger as wandb_logger
 from interp.result import Result
 from plugins.sinks import show
 from tests.fake_wandb import clock
@@ -46,7 +50,7 @@ def look(logger, folder, epoch: int) -> None:
 
 def begin(folder, epoch: int = 0, **options):
     """A run with its settings and its first look."""
-    logger = sinks.forgiving(sinks.wandb(str(folder), project="x", **options))
+    logger = sinks.forgiving(wandb_logger.wandb(str(folder), project="x", **options))
     logger.log_hyperparams({"seed": 1})
     look(logger, folder, epoch)
     return logger
@@ -88,7 +92,7 @@ def warnings_in(caplog) -> list[str]:
 def test_all_that_is_logged_arrives_and_no_table_waits(wandb_server, tmp_path, caplog):
     logger = begin(tmp_path)
     look(logger, tmp_path, 1)
-    place = sinks.close_wandb()
+    place = wandb_logger.close_wandb()
     assert_whole(wandb_server, range(2))
     assert [run.exit_code for run in wandb_server.runs.values()] == [0] and place.startswith(f"{wandb_server.url}/me/")
     assert not warnings_in(caplog) and not wandb_server.count("ArtifactType")
@@ -107,7 +111,7 @@ def test_a_server_that_is_ill_for_a_while_costs_nothing(wandb_server, tmp_path, 
     with wandb_server.failing(**fault):
         look(logger, tmp_path, 1)
         share = held_up(logger, seconds)
-    sinks.close_wandb(3)
+    wandb_logger.close_wandb(3)
     assert_whole(wandb_server, range(2))
     assert share < 0.05 and [run.exit_code for run in wandb_server.runs.values()] == [3]
     assert not warnings_in(caplog)
@@ -131,7 +135,7 @@ def test_what_does_not_arrive_is_told_with_the_command_that_sends_it(
     with wandb_server.failing(**fault) if fault else nullcontext(wandb_server.go_away()):
         look(logger, tmp_path, 1)
         share, began = held_up(logger, seconds=0.5), time.monotonic()
-        place = sinks.close_wandb()
+        place = wandb_logger.close_wandb()
     (run,) = tmp_path.glob("wandb/run-*")
     assert warnings_in(caplog) == [
         f"W&B: not everything arrived ({reason}); send it later with: wandb sync --no-skip-online {run}"
@@ -149,7 +153,7 @@ def test_a_server_that_fails_at_the_start_costs_a_warning(wandb_server, tmp_path
     began = time.monotonic()
     with wandb_server.failing(**fault):
         begin(tmp_path)
-        place = sinks.close_wandb()
+        place = wandb_logger.close_wandb()
         wandb.teardown()  # as at the end of the process
         took = time.monotonic() - began
     (text,) = warnings_in(caplog)
@@ -159,10 +163,10 @@ def test_a_server_that_fails_at_the_start_costs_a_warning(wandb_server, tmp_path
 
 def test_a_process_of_wandb_that_dies_costs_what_comes_after_it(wandb_server, tmp_path, caplog):
     logger = begin(tmp_path)
-    assert sinks.LINE.outcome(sinks.LINE.submit(int), seconds=60) is None
+    assert wandb_logger.LINE.outcome(wandb_logger.LINE.submit(int), seconds=60) is None
     wandb.setup().ensure_service()._proc._process.kill()
     look(logger, tmp_path, 1)
-    place = sinks.close_wandb()
+    place = wandb_logger.close_wandb()
     first, *_, last = warnings_in(caplog)
     assert first.startswith("Wandb failed in log_metrics: ") and place.endswith(", incomplete")
     assert last.startswith("W&B: not everything arrived (") and "send it later with: wandb sync --no" in last
@@ -175,11 +179,11 @@ def test_a_resumed_run_goes_on_under_its_id_and_names_the_checkpoint_that_it_use
         file.write_bytes(content)
     logger = begin(tmp_path, id="the-first")
     artifacts.keep([logger], tmp_path)
-    sinks.close_wandb(143)
+    wandb_logger.close_wandb(143)
     assert [run.exit_code for run in wandb_server.runs.values()] == [143]
     logger = begin(tmp_path, id="the-first", epoch=1)
     artifacts.use([logger], path)
-    sinks.close_wandb()
+    wandb_logger.close_wandb()
     assert_whole(wandb_server, range(2))
     (made,) = (made for made in wandb_server.artifacts.values() if made.type == "model")
     assert made.name == "checkpoint-the-first" and made.whole() and made.files["checkpoints/best.ckpt"] == b"weights"
@@ -210,7 +214,7 @@ def test_settings_of_the_configuration_become_plain_and_the_file_holds_how_a_cra
             begin(tmp_path, **{key: options[key] for key in options}, mode="offline")
             1 / 0  # noqa: B018
         finally:
-            place = sinks.close_wandb()
+            place = wandb_logger.close_wandb()
     wandb.teardown()
     assert place.startswith(f"offline, upload with `wandb sync {earlier} {tmp_path}/wandb/offline-run-2")
     assert "offline-run-1/" not in place and not wandb_server.requests
@@ -227,7 +231,7 @@ def test_the_command_that_is_told_sends_everything(wandb_server, tmp_path, caplo
     monkeypatch.setattr(wandb_end, "UNHEARD", 1.0)
     look(begin(tmp_path), tmp_path, 1)
     wandb_server.go_away()
-    sinks.close_wandb(7)
+    wandb_logger.close_wandb(7)
     wandb.teardown()
     wandb_server.start()
     (told,) = warnings_in(caplog)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from interp.lit.workspace import main, report, sections, specification, workspace
+from interp.lit.wandb.workspace import main, report, sections, specification, workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic V1 style:DeprecationWarning")  # theirs, when it is imported
 SCALARS = [

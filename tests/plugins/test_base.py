@@ -11,11 +11,11 @@ import torch
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
-from interp import share
+from interp.draw.policy import guarded
 from interp.errors import UserError
-from interp.lit.run_files import read_figures
-from interp.policy import guarded
+from interp.lit.run_folder.files import read_figures
 from interp.probe import Probe
+from interp.processes import share
 from plugins.similarity import SimilarityResult
 from tests.conftest import identical
 from tests.processes import on_processes

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from interp.dissection import Broden, Concepts, dissect
-from interp.dissection.concepts import TensorConcepts
+from interp.dissection.concepts.data import TensorConcepts
 from interp.draw.table import thumbnails
 from interp.errors import UserError
 from interp.lit.data import ImageData

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from interp.errors import UserError
-from interp.lit import failures
-from interp.lit.checkpoint import read_checkpoint
+from interp.lit.checkpoints.checkpoint import read_checkpoint
+from interp.lit.run_folder import failures
 from interp.lit.sinks import forgiving
 from tests.conftest import Run
 from tests.plugins.test_base import study

@@ -10,9 +10,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from interp.errors import UserError
-from interp.lit import claim
-from interp.lit.lock import Lock
-from interp.lit.report import Report
+from interp.lit.report.logger import Report
+from interp.lit.run_folder import claim
+from interp.lit.run_folder.lock import Lock
 from interp.looks import looks
 from interp.probe import Probe
 from tests.studies import ConfidencePlugin

@@ -127,8 +127,8 @@ def test_a_layer_that_is_nan_costs_itself_and_a_network_that_is_its_study():
 
 
 def test_a_disturbance_and_an_attack_that_cannot_be_made_cost_themselves(monkeypatch):
-    monkeypatch.setattr("interp.perturbation.rotate_images", lambda image, degrees: image * torch.nan)
-    monkeypatch.setattr("interp.attack.cross_entropy", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("interp.perturbation.disturbed.rotate_images", lambda image, degrees: image * torch.nan)
+    monkeypatch.setattr("interp.perturbation.attack.cross_entropy", lambda *_, **__: 1 / 0)
     settings = {"images": None, "quantile": 0.05, "disturbances": ["fgsm", "rotation", "patches"], "layers": ["0"]}
     with pytest.warns(UserWarning, match="put out NaN"):
         result = RobustnessPlugin(name="r", **settings).look(make("batch norm"), probe())
@@ -146,7 +146,7 @@ def of_many(rank: int, settings: dict) -> list[tuple[tuple[str, ...], tuple[str,
 
 
 def test_parts_that_fail_on_many_processes_are_those_of_one(tmp_path, monkeypatch):
-    monkeypatch.setattr("interp.perturbation.rotate_images", lambda image, degrees: 1 / 0)
+    monkeypatch.setattr("interp.perturbation.disturbed.rotate_images", lambda image, degrees: 1 / 0)
     settings = {"images": None, "quantile": 0.05, "disturbances": ["rotation", "patches"], "batch_size": 2}
     monkeypatch.setitem(METHODS, "occlusion", METHODS["occlusion"])
     alone = of_many(0, settings)

@@ -7,10 +7,10 @@ from torch import nn
 from interp.dissection import dissect
 from interp.dissection.robustness import SURVIVAL
 from interp.errors import UserError
-from interp.layers import Normalized
 from interp.lit.data import ImageData
 from interp.lit.data.shapes import COLORS, shapes
-from interp.perturbation import Disturbed, rotation
+from interp.network.layers import Normalized
+from interp.perturbation.disturbed import Disturbed, rotation
 from interp.probe import Probe
 from plugins.robustness import RobustnessPlugin, RobustnessResult
 from tests.conftest import identical

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from interp.dissection.concepts import NONE, Concepts, TensorConcepts
+from interp.dissection.concepts.data import NONE, Concepts, TensorConcepts
 from interp.lit.data.images import TensorImages
 
 

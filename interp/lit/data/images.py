@@ -18,8 +18,8 @@ from interp.errors import UserError
 from interp.files import readable
 from interp.lit.data.batches import Augmented, collate, last_is_single
 from interp.lit.data.checks import check_splits
-from interp.loader_workers import obey_parent, worker_context
 from interp.probe import LabelledImages, Probe, check_sizes, choose_probe
+from interp.processes.loader_workers import obey_parent, worker_context
 from interp.words import word
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""What strangers wrote and what nobody may read: `foreign` configurations, what is `harmless` in them, `secrets`."""

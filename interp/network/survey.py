@@ -1,0 +1,152 @@
+"""Which layers of a network the answer passes through, how deep they lie, and why others are passed over."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from interp.network.cuts import Work, cuts, output_of
+from interp.network.modules import layers, tensor_of, tensors_of
+from interp.network.positions import Layout
+from interp.network.quiet import quiet
+from interp.network.tracing import Kinds, Output, kinds_of, settled
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A tensor that a layer puts out, and what speaks against studying it."""
+
+    name: str  # the outermost layer that puts it out; `name@2` where that runs several times
+    output: Output
+    work: int  # multiplications and additions of a pass until it is there
+    depth: float  # their share of those of the whole pass, 0 to 1
+    cut: bool  # whether every path from the image to the answer runs through it
+    layout: Layout | None = None
+    why: str = ""  # it will not do, '' where it will
+
+    @property
+    def positions(self) -> int:
+        """How many positions it has, 0 where it has none or is a vector."""
+        at = self.layout
+        return at.height * at.width if at and at.kind != "vector" else 0
+
+    @property
+    def special(self) -> int:
+        """Class and register tokens of each image, beside its positions."""
+        return self.layout.special if self.layout else 0
+
+    @property
+    def side(self) -> int:
+        """The shorter side of its grid, 0 without one."""
+        return min(self.layout.height, self.layout.width) if self.layout and self.positions else 0
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One of the tensors that a layer put out in one of its runs."""
+
+    name: str
+    run: int
+    number: int
+    output: Output
+    work: int  # until then
+    place: Any  # in the graph, None where it has none
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What one forward pass shows."""
+
+    found: list[Candidate]
+    kinds: Kinds
+    work: int
+    classes: int
+    reached: bool  # whether the graph of the answer leads to the images
+
+
+def survey(net: nn.Module, images: Tensor, *, cuts_only: bool = True) -> list[Candidate]:
+    """What the layers of `net` put out for `images` (B, C, H, W), each tensor once, in the order of execution.
+
+    Candidates are cuts or, with `cuts_only` False and where the network hides its graph, all that could be studied. The
+    network is left as it was.
+    """
+    with quiet(net, report=lambda _: None, backup=False):
+        images = images.clone()  # a tensor made in inference mode has no graph
+        try:
+            made = _pass(net, images.requires_grad_())
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:  # weights made in inference mode, functions without a derivative
+            with torch.no_grad():
+                made = _pass(net, images.detach())
+        cuts_only = cuts_only and made.reached
+        shapes = {one.name: one.output.shape for one in made.found if one.cut or not cuts_only}
+        laid = settled(net, images.detach(), shapes, made.kinds)
+    found = [replace(one, layout=laid.get(one.name)) for one in made.found]
+    found = [replace(one, why=_why(one, cuts_only, made)) for one in found]
+    equal = {work: [one for one in found if one.work == work and not one.why] for work in {one.work for one in found}}
+    return [one if one.why else replace(one, why=_repeated(one, equal[one.work])) for one in found]
+
+
+def _pass(net: nn.Module, images: Tensor) -> _Pass:
+    seen: list[_Seen] = []
+    runs: Counter[str] = Counter()
+
+    def note(name: str, output: Any) -> None:
+        runs[name] += 1
+        for number, tensor in enumerate(tensors_of(output), 1):
+            seen.append(_Seen(name, runs[name], number, Output.of(tensor), work.done, output_of(tensor)))
+
+    with kinds_of(net) as kinds, Work() as work, ExitStack() as stack:
+        for name, module in layers(net).items():
+            stack.callback(module.register_forward_hook(lambda _m, _i, output, name=name: note(name, output)).remove)
+        answer = tensor_of(net(images))
+    assert answer is not None  # a network puts out numbers
+    if not work.done:  # nothing that has a formula: count layers instead
+        seen = [replace(one, work=at) for at, one in enumerate(seen)]
+    *through, reached = cuts(answer, images, [*(one.place for one in seen), output_of(answer)])
+    total = work.done or len(seen)
+    return _Pass([*_tensors(seen, runs, through, total)], dict(kinds), total, answer[:1].numel(), reached)
+
+
+def _tensors(seen: list[_Seen], runs: Counter[str], through: list[bool], work: int) -> Iterator[Candidate]:
+    """Each tensor that layers put out, once, under the name of the outermost."""
+    by_place: dict[Any, list[int]] = {}
+    for at, one in enumerate(seen):
+        by_place.setdefault(at if one.place is None else one.place, []).append(at)
+    for same in by_place.values():
+        outer, first = min((seen[at] for at in same), key=lambda one: one.name.count(".")), seen[same[0]]
+        run = f"@{outer.run}" if runs[outer.name] > 1 else ""
+        name = f"{outer.name}{run}{f':{outer.number}' if outer.number > 1 else ''}"
+        yield Candidate(name, first.output, first.work, first.work / work, through[same[0]])
+
+
+def _repeated(one: Candidate, equal: Sequence[Candidate]) -> str:
+    """Why it holds nothing that others, between which and it nothing is computed, do not hold; '' where it does."""
+    place = equal.index(one)
+    for at, other in enumerate(equal):
+        moved = other.output.shape != one.output.shape and prod(other.output.shape) == prod(one.output.shape)
+        before = (other.name.count("."), at) < (one.name.count("."), place)
+        if moved and before and other.output.minimum == one.output.minimum:
+            return f"it holds the values of {other.name} in another order"
+    return "it repeats positions" if any(0 < o.positions < one.positions for o in equal[:place]) else ""
+
+
+def _why(one: Candidate, cuts_only: bool, made: _Pass) -> str:
+    """Why a tensor is no candidate by itself, '' where it is one."""
+    if cuts_only and not one.cut:
+        return "part of the answer goes past it"
+    if one.layout is None:
+        return f"it puts out {one.output.shape}: neither maps, tokens whose places follow the image's, nor vectors"
+    if one.layout.channels(one.output.shape) == 1:
+        return "it has a single channel"
+    if one.work == 0:
+        return "nothing is computed before it"
+    if one.work == made.work and one.layout.channels(one.output.shape) == made.classes:
+        return "it holds the logits themselves: nothing learnt comes after it"
+    return ""

@@ -1,0 +1,1 @@
+"""Images made harder: `disturbed` by noise, rotation or shuffled patches with their labels, and under `attack`."""
