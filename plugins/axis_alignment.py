@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from interp.parts import attempt, drawn, omissions
 from interp.probe import Probe
 from interp.processes.share import go_on_alone
 from interp.result import Cell, Result
-from plugins.base import Plugin
+from plugins.base import Plugin, setting
 
 MOST = 8  # concepts whose loadings are shown unless they are named
 
@@ -123,25 +123,27 @@ class AxisAlignmentPlugin(Plugin):
 
     shares: ClassVar[bool] = True
 
-    layer: str | None = None  # None: the last of up to 4, evenly spread
-    concepts: ConceptData | None = None  # None: those of the data set, or its classes
-    images: int | None = 150
-    quantile: float = 0.005
-    minimum: float = 0.04
-    rotations: int = 10
-    alphas: Sequence[float] = field(default_factory=lambda: [0.2, 0.4, 0.6, 0.8, 1.0])
-    loadings: Sequence[str] = field(default_factory=list)  # none: the concepts that units detect best
-    share: float = 0.5
+    every_n_epochs: int = setting(5, "it dissects the layer in 52 bases", least=1)
+    layer: str | None = setting(
+        None, "null: the last of up to 4 layers, evenly spread over the computation (docs/layers.md)"
+    )
+    concepts: ConceptData | None = setting(
+        None, "the data set's own (shapes), else its classes; or {_target_: interp.dissection.Broden, root: FOLDER}"
+    )
+    images: int | None = setting(150, "of the concept data, evenly spread; null: all", least=1)
+    quantile: float = setting(0.005, "share of its positions in which a unit fires, before upsampling")
+    minimum: float = setting(0.04, "IoU that a detector exceeds")
+    rotations: int = setting(10, "random ones, for mean and standard deviation", least=1)
+    alphas: Sequence[float] = setting([0.2, 0.4, 0.6, 0.8, 1.0], "shares of each rotation")
+    loadings: Sequence[str] = setting([], "concepts by name; none: the 8 that units detect best")
+    share: float = setting(0.5, "of the leading direction that one unit must carry to count as the concept's")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.alphas = sorted(float(alpha) for alpha in self.alphas)
-        self.loadings = [self.loadings] if isinstance(self.loadings, str) else [str(name) for name in self.loadings]
-        if self.rotations < 1 or not self.alphas or self.alphas[0] <= 0 or self.alphas[-1] > 1:
-            given = f"rotations={self.rotations}, alphas={self.alphas}"
-            raise UserError(f"plugin.{self.name}: {given}: at least one rotation, alphas above 0 and up to 1")
-        if self.images is not None and self.images < 1:
-            raise UserError(f"plugin.{self.name}.images={self.images}: must be at least 1")
+        self.loadings = list(map(str, self.loadings))
+        if not self.alphas or self.alphas[0] <= 0 or self.alphas[-1] > 1:
+            raise UserError(f"plugin.{self.name}.alphas={self.alphas}: wanted are some above 0 and up to 1")
 
     def analyze(self, net: nn.Module, probe: Probe) -> AxisAlignmentResult:
         data = concept_data(probe, self.concepts, self.images)

@@ -1,7 +1,7 @@
 """Caricatures of the probe images at several layers, epoch by epoch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self
 
@@ -13,13 +13,13 @@ from interp.attribution.trust import cascade
 from interp.draw import enlarge, grid, rgb, stepped
 from interp.errors import UserError, unknown
 from interp.featurevis import CANVASES, COLOURS, Caricatures, attribution_caricatures, caricatures, start
-from interp.network.layers import Layer, find_layer, layers, spread_layers
+from interp.network.layers import Layer, layers, spread_layers
 from interp.network.modules import split
 from interp.parts import attempt, drawn, each_of, of_those_that_can, omissions
 from interp.probe import Probe
 from interp.result import Result, longer_film
 from interp.words import class_index, word
-from plugins.base import Plugin
+from plugins.base import Plugin, setting
 
 WORDS = ("none", "true", "predicted")
 
@@ -130,35 +130,32 @@ def _side(images: Tensor) -> int:
 class CaricaturePlugin(Plugin):
     """Exaggerate how layers saw the probe's images (seed 002)."""
 
-    layers: Sequence[str] = field(default_factory=list)  # none: up to 4, evenly spread
-    targets: Sequence[str] = field(default_factory=lambda: ["none"])
-    iterated: bool = False
-    images: int = 6
-    canvas: str = "fft"
-    colour: str = "data"
-    steps: int = 64
-    power: float = 0.0
-    cosine_power: float = 1.0
-    control: bool = False
+    layers: Sequence[str] = setting([], "none: up to 4, evenly spread over the computation (docs/layers.md)")
+    targets: Sequence[str] = setting(
+        ["none"],
+        "none: the whole pattern; or what speaks for: true, predicted, class names, a later layer; side by side",
+    )
+    iterated: bool = setting(False, "run the attribution from layer to layer")
+    images: int = setting(6, "of the probe, evenly spread over its classes", least=1)
+    canvas: str = setting(
+        "fft",
+        "or pixel, aligned (the pictures share what is common), maco (with the spectrum of the probe images)",
+        choices=[*CANVASES],
+    )
+    colour: str = setting("data", "directions in which the probe's colours vary; or imagenet, Lucid's", choices=COLOURS)
+    steps: int = setting(64, "of the optimisation", least=1)
+    power: float = setting(0.0, "of Lucid's objective: larger stays closer to the image")
+    cosine_power: float = setting(
+        1.0, "of the true cosine: larger stays closer to the image; 0 with power 0 is Lucid's default"
+    )
+    control: bool = setting(False, "also draw the caricatures of a network with random weights")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.layers = [self.layers] if isinstance(self.layers, str) else list(self.layers)
         self._by_rule = not self.layers
-        targets = [self.targets] if isinstance(self.targets, str) else self.targets
-        self.targets = ["none" if target is None else word(target) for target in targets]
-        for key, allowed in (("canvas", tuple(CANVASES)), ("colour", COLOURS)):
-            if getattr(self, key) not in allowed:
-                raise unknown(f"plugin.{self.name}.{key}", getattr(self, key), allowed)
-        for key in ("images", "steps"):
-            if getattr(self, key) < 1:
-                raise UserError(f"plugin.{self.name}.{key}={getattr(self, key)}: must be at least 1")
+        self.targets = ["none" if target is None else word(target) for target in self.targets]
         if not self.targets:
             raise UserError(f"plugin.{self.name}.targets is empty: name one of {', '.join(WORDS)}, a class or a layer")
-
-    def check(self, net: nn.Module) -> None:
-        for layer in self.layers:
-            find_layer(net, layer)
 
     def analyze(self, net: nn.Module, probe: Probe) -> CaricatureResult:
         chosen = torch.linspace(0, len(probe) - 1, min(self.images, len(probe))).round().long().to(probe.labels.device)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import ClassVar
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from interp.attribution import Tail, all_classes
 from interp.draw import enlarge, grid, hues, note, rgb
 from interp.draw.table import html_table, thumbnails
-from interp.errors import UserError, unknown
 from interp.factorization import match_groups, nmf
 from interp.network.layers import Layer, choose_layer
 from interp.network.replica import precise
@@ -21,7 +20,7 @@ from interp.parts import each_of, omissions
 from interp.probe import Probe
 from interp.processes.share import everyones, handed_in, part
 from interp.result import Cell, Result, finite
-from plugins.base import Plugin
+from plugins.base import Plugin, setting
 
 log = logging.getLogger(__name__)
 CLASSES = ("all", "top", "weighted")
@@ -154,26 +153,17 @@ class ClassAttributionPlugin(Plugin):
 
     shares: ClassVar[bool] = True
 
-    layers: Sequence[str] = field(default_factory=list)  # none: one, as `choose_layer` does
-    factors: int = 2
-    classes: str = "all"
-    smooth: bool = False
-    shown: int = 5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.layers = [self.layers] if isinstance(self.layers, str) else list(self.layers)
-        if self.classes not in CLASSES:
-            raise unknown(f"plugin.{self.name}.classes", self.classes, CLASSES)
-        for key in ("factors", "shown"):
-            if getattr(self, key) < 1:
-                raise UserError(f"plugin.{self.name}.{key}={getattr(self, key)}: must be at least 1")
-
-    def check(self, net: nn.Module) -> None:
-        from interp.network.layers import find_layer
-
-        for layer in self.layers:
-            find_layer(net, layer)
+    layers: Sequence[str] = setting(
+        [], "none: the deepest that the whole answer passes through (docs/layers.md); several stand side by side"
+    )
+    factors: int = setting(2, "of each layer's attributions", least=1)
+    classes: str = setting(
+        "all", "or top: each image's 100 strongest; or weighted: each by the root of its probability", choices=CLASSES
+    )
+    smooth: bool = setting(
+        False, "smooth gradients through max pooling: a cleaner picture that may hide what the network does"
+    )
+    shown: int = setting(5, "labels of each factor", least=1)
 
     def analyze(self, net: nn.Module, probe: Probe) -> ClassAttributionResult:
         names: list[str | None] = [*self.layers] or [None]

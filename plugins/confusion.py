@@ -21,11 +21,10 @@ from interp.confusion import (
 from interp.draw import divergent, enlarge, grid, rgb
 from interp.draw.matrix import matrix, pixels, texts
 from interp.draw.table import html_table, thumbnails
-from interp.errors import UserError
 from interp.parts import drawn
 from interp.probe import Probe
 from interp.result import Cell, Result, longer_film
-from plugins.base import Plugin
+from plugins.base import Plugin, setting
 
 BLOCKS = 64  # rows and columns of a frame of the film strip, at most
 WHOLE = 240  # rows and columns of the picture of all classes, at most
@@ -215,15 +214,11 @@ class ConfusionPlugin(Plugin):
 
     shares: ClassVar[bool] = True
 
-    pairs: int = 8
-    examples: int = 8
-    shown: int = 24
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key, least in (("pairs", 1), ("examples", 1), ("shown", 2)):
-            if getattr(self, key) < least:
-                raise UserError(f"plugin.{self.name}.{key}={getattr(self, key)}: must be at least {least}")
+    pairs: int = setting(8, "most frequent mistakes to show", least=1)
+    examples: int = setting(8, "images of each, the most confident first", least=1)
+    shown: int = setting(
+        24, "rows and columns of the picture: of more classes the worst ones, and all others in one", least=2
+    )
 
     def analyze(self, net: nn.Module, probe: Probe) -> ConfusionResult:
         found = predictions(net, probe.batches(self.batch_size))

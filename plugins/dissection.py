@@ -1,7 +1,7 @@
 """Which units detect which concepts, epoch by epoch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Self
 
@@ -21,13 +21,12 @@ from interp.dissection import (
 from interp.draw import grid
 from interp.draw.detectors import emergence, histogram, iou_matrix, masked
 from interp.draw.table import small, thumbnails
-from interp.errors import UserError
-from interp.network.layers import Layer, find_layer, spread_layers
+from interp.network.layers import Layer, spread_layers
 from interp.parts import attempt, drawn, omissions
 from interp.probe import Probe
 from interp.processes.share import go_on_alone
 from interp.result import Cell, Result
-from plugins.base import Plugin
+from plugins.base import Plugin, setting
 
 COUNTED = ("concepts", "categories", "category", "thresholds", "intersection", "area", "support", "minimum")
 
@@ -205,25 +204,18 @@ class DissectionPlugin(Plugin):
 
     shares: ClassVar[bool] = True
 
-    layers: Sequence[str] = field(default_factory=list)  # none: up to 4, evenly spread
-    concepts: ConceptData | None = None  # None: those of the data set, or its classes
-    images: int | None = 300
-    quantile: float = 0.005
-    minimum: float = 0.04
-    shuffles: int = 1
-    shown: int = 4
-    top: int = 6
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.layers = [self.layers] if isinstance(self.layers, str) else list(self.layers)
-        for key, least in (("images", 1), ("shuffles", 0), ("shown", 0), ("top", 1)):
-            if (value := getattr(self, key)) is not None and value < least:
-                raise UserError(f"plugin.{self.name}.{key}={value}: must be at least {least}")
-
-    def check(self, net: nn.Module) -> None:
-        for layer in self.layers:
-            find_layer(net, layer)
+    layers: Sequence[str] = setting([], "none: up to 4, evenly spread over the computation (docs/layers.md)")
+    concepts: ConceptData | None = setting(
+        None, "the data set's own (shapes), else its classes; or {_target_: interp.dissection.Broden, root: FOLDER}"
+    )
+    images: int | None = setting(
+        300, "of the concept data, evenly spread; null: all. Few images make chance detectors", least=1
+    )
+    quantile: float = setting(0.005, "share of its positions in which a unit fires, before upsampling")
+    minimum: float = setting(0.04, "IoU that a detector exceeds")
+    shuffles: int = setting(1, "counts with the labels of images exchanged, which give the level of chance", least=0)
+    shown: int = setting(4, "units of each layer in the picture", least=0)
+    top: int = setting(6, "images for each of them", least=1)
 
     def analyze(self, net: nn.Module, probe: Probe) -> DissectionResult:
         data = concept_data(probe, self.concepts, self.images)

@@ -1,22 +1,22 @@
 """What channels of layers look for: pictures optimised to excite them, beside the probe images that do so most."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from interp.draw import enlarge, grid, note, rgb, stepped
-from interp.errors import UserError, unknown
+from interp.errors import UserError
 from interp.featurevis import CANVASES, COLOURS, activation_grid, colours, mosaic, objectives, render, start
 from interp.featurevis.objective import Objective
 from interp.featurevis.render import Rendered
-from interp.network.layers import Layer, find_layer, spread_layers
+from interp.network.layers import Layer, spread_layers
 from interp.parts import attempt, drawn, of_those_that_can, omissions
 from interp.probe import Probe
 from interp.result import Result, finite
-from plugins.base import Plugin
+from plugins.base import Plugin, setting
 
 OBJECTIVES = ("channel", "unit")
 WIDEST = 512  # pixels of an activation grid in the result
@@ -94,32 +94,27 @@ class FeatureVisualizationResult(Result):
 class FeatureVisualizationPlugin(Plugin):
     """Draw what channels of layers look for (Olah et al. 2017, "Feature Visualization")."""
 
-    layers: Sequence[str] = field(default_factory=list)  # none: up to 3, evenly spread
-    channels: int | Sequence[int] = 6
-    objective: str = "channel"
-    canvas: str = "fft"
-    colour: str = "data"
-    size: int | None = None
-    steps: int = 96
-    shown: int = 3
-    activation_grid: int = 0
+    layers: Sequence[str] = setting([], "none: up to 3, evenly spread over the computation (docs/layers.md)")
+    channels: int | Sequence[int] = setting(6, "so many of each layer, evenly spread; or a list of them")
+    objective: str = setting("channel", "its mean over positions; or unit: at the centre", choices=OBJECTIVES)
+    canvas: str = setting(
+        "fft",
+        "or pixel, aligned (the pictures share what is common), maco (with the spectrum of the probe images)",
+        choices=[*CANVASES],
+    )
+    colour: str = setting("data", "directions in which the probe's colours vary; or imagenet, Lucid's", choices=COLOURS)
+    size: int | None = setting(None, "pixels; null: as the images")
+    steps: int = setting(96, "of the optimisation", least=1)
+    shown: int = setting(3, "probe images on each side", least=1)
+    activation_grid: int = setting(
+        0,
+        "of so many probe images; every position of the deepest layer drawn: a render of up to 64 pictures each",
+        least=0,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.layers = [self.layers] if isinstance(self.layers, str) else list(self.layers)
         self._by_rule = not self.layers
-        for key, allowed in (("objective", OBJECTIVES), ("canvas", tuple(CANVASES)), ("colour", COLOURS)):
-            if getattr(self, key) not in allowed:
-                raise unknown(f"plugin.{self.name}.{key}", getattr(self, key), allowed)
-        for key in ("steps", "shown"):
-            if getattr(self, key) < 1:
-                raise UserError(f"plugin.{self.name}.{key}={getattr(self, key)}: must be at least 1")
-        if self.activation_grid < 0:
-            raise UserError(f"plugin.{self.name}.activation_grid={self.activation_grid}: give 0 for none, or a count")
-
-    def check(self, net: nn.Module) -> None:
-        for layer in self.layers:
-            find_layer(net, layer)
 
     def analyze(self, net: nn.Module, probe: Probe) -> FeatureVisualizationResult:
         named = [Layer.named(net, probe.images, name) for name in self.layers]

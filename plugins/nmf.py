@@ -1,7 +1,7 @@
 """Neuron groups at a layer, epoch by epoch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from interp.attribution import Tail, ablation_effects, choose_classes, group_effects
 from interp.draw import crops, dim, enlarge, grid, heat, hues, overlay, rgb, stacked
 from interp.draw.groups_widget import groups_widget, intensities
-from interp.errors import UserError, unknown
+from interp.errors import UserError
 from interp.factorization import NeuronGroups, match_groups, match_maps, neuron_groups, trust
 from interp.factorization.groups import hoyer_sparsity
 from interp.factorization.reducers import NEGATIVE, SOLVERS
@@ -22,7 +22,7 @@ from interp.probe import Probe
 from interp.processes.share import handed_in, part
 from interp.result import Result, finite
 from interp.words import word
-from plugins.base import Plugin
+from plugins.base import Plugin, setting
 
 EFFECTS = ("effects", "residual_effects", "exact_effects")
 ORDERS = ("horizontal_peak", "energy", "effect")
@@ -205,29 +205,38 @@ class NMFPlugin(Plugin):
 
     shares: ClassVar[bool] = True
 
-    layer: str | None = None  # None: as `choose_layer` does
-    groups: int | str = 6  # or auto
-    order: str = "horizontal_peak"
-    negative: str = "split"
-    solver: str = "hals"
-    sweeps: int = 200
-    tolerance: float = 1e-4
-    restarts: int = 5
-    classes: Sequence[str] = field(default_factory=lambda: ["true", "top"])
-    crops: int = 2
-    icon_steps: int = 64
+    layer: str | None = setting(
+        None, "null: the deepest that the whole answer passes through, with a grid of 4 x 4 or more (docs/layers.md)"
+    )
+    groups: int | str = setting(
+        6, "or auto: the smallest count after which one more would explain less than 2% of the energy"
+    )
+    order: str = setting(
+        "horizontal_peak", "of the first look; or energy, or effect (on the first of `classes`)", choices=ORDERS
+    )
+    negative: str = setting(
+        "split",
+        "of negative activations: factorise both signs; rectify: drop them; error: refuse them",
+        choices=NEGATIVE,
+    )
+    solver: str = setting("hals", "on the device; or sklearn, pca, kmeans", choices=SOLVERS)
+    sweeps: int = setting(200, "at most", least=1)
+    tolerance: float = setting(1e-4, "stop when the squared error changes by less than this share", least=0)
+    restarts: int = setting(
+        5, "random starts that show how stable the groups are; 0 leaves this and the shuffled null out", least=0
+    )
+    classes: Sequence[str] = setting(
+        ["true", "top"],
+        "whose logits the effects are on: true, predicted, top (the 5 strongest) or class names (class:true, ...)",
+    )
+    crops: int = setting(2, "of the probe's images, for each group the ones in which it is strongest", least=1)
+    icon_steps: int = setting(64, "of drawing what each group looks for; 0 leaves the pictures out", least=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.classes = list(map(word, self.classes))
-        for key, allowed in (("order", ORDERS), ("negative", NEGATIVE), ("solver", SOLVERS)):
-            if getattr(self, key) not in allowed:
-                raise unknown(f"plugin.{self.name}.{key}", getattr(self, key), allowed)
         if self.groups != "auto" and not (isinstance(self.groups, int) and self.groups > 0):
             raise UserError(f"plugin.{self.name}.groups={self.groups!r}: give a whole number of at least 1, or auto")
-        for key, least in (("sweeps", 1), ("crops", 1), ("tolerance", 0), ("restarts", 0), ("icon_steps", 0)):
-            if getattr(self, key) < least:
-                raise UserError(f"plugin.{self.name}.{key}={getattr(self, key)}: must be at least {least}")
         if not self.classes:
             raise UserError(f"plugin.{self.name}.classes is empty: name one, such as predicted")
 

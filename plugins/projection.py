@@ -11,12 +11,11 @@ from interp.draw import grid, rgb
 from interp.draw.scatter import NAMED, class_colours, legend, scatter
 from interp.draw.scatter_widget import scatter_widget
 from interp.draw.text import one_line
-from interp.errors import UserError, unknown
 from interp.parts import attempt, drawn, omissions
 from interp.probe import Probe
 from interp.projection import METHODS, embed, measures, movement, project, reduce
 from interp.result import Result, longer_film
-from plugins.base import Plugin
+from plugins.base import Plugin, setting
 
 PIXELS = 2**22  # of all thumbnails together: of up to 4,096 images they are 32 pixels wide
 KINDS = {"tsne": "t-SNE", "pca": "Principal components", "umap": "UMAP"}
@@ -116,19 +115,13 @@ class ProjectionPlugin(Plugin):
 
     shares: ClassVar[bool] = True
 
-    layer: str | None = None  # none: what the last linear layer reads
-    method: str = "tsne"
-    images: int = 1000
-    dimensions: int = 50
-    iterations: int = 500
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.method not in METHODS:
-            raise unknown(f"plugin.{self.name}.method", self.method, METHODS)
-        for key, least in (("images", 5), ("dimensions", 2), ("iterations", 250)):
-            if getattr(self, key) < least:
-                raise UserError(f"plugin.{self.name}.{key}={getattr(self, key)}: must be at least {least}")
+    layer: str | None = setting(None, "averaged over its positions; null: what the last linear layer reads")
+    method: str = setting("tsne", "tsne, pca or umap (extra `umap`)", choices=METHODS)
+    images: int = setting(1000, "of the validation set, balanced over the classes", least=5)
+    dimensions: int = setting(
+        50, "largest principal components of the embeddings, which everything is computed from", least=2
+    )
+    iterations: int = setting(500, "of tsne and umap; tsne needs 250 or more", least=250)
 
     def analyze(self, net: nn.Module, probe: Probe) -> ProjectionResult:
         some, of = probe.some(self.images), len(probe if probe.dataset is None else probe.dataset)

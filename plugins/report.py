@@ -18,7 +18,7 @@ from interp.lit.safety.secrets import hide_in_logs
 from interp.lit.terminal import visible
 from interp.looks import looks
 from interp.result import Result
-from plugins.sinks import show
+from plugins.base.sinks import show
 
 log = logging.getLogger(__name__)
 

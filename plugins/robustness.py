@@ -1,7 +1,7 @@
 """How far answers, detectors and activations survive disturbed images, epoch by epoch."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import Any, ClassVar, Self
@@ -16,14 +16,14 @@ from interp.draw import grid
 from interp.draw.charts import chart, lines, palette, shades
 from interp.draw.detectors import masked
 from interp.errors import UserError
-from interp.network.layers import Layer, find_layer, spread_layers
+from interp.network.layers import Layer, spread_layers
 from interp.parts import attempt, drawn, each_of, omissions
 from interp.perturbation.attack import Attacked
 from interp.perturbation.disturbed import ATTACKS, Disturbed, disturbances
 from interp.probe import Probe
 from interp.processes.share import go_on_alone
 from interp.result import Cell, Result
-from plugins.base import Plugin
+from plugins.base import Plugin, setting
 
 RADII = (1, 2, 4, 8)  # of attacks, in 255ths of the full scale
 PAGE = 5  # families in a picture
@@ -154,30 +154,27 @@ class RobustnessPlugin(Plugin):
 
     shares: ClassVar[bool] = True
 
-    layers: Sequence[str] = field(default_factory=list)  # none: up to 4, evenly spread
-    concepts: ConceptData | None = None  # None: those of the data set, or its classes
-    disturbances: Sequence[str] = field(default_factory=lambda: ["noise", "rotation", "patches"])
-    images: int | None = 200
-    quantile: float = 0.005
-    minimum: float = 0.04
-    shown: int = 2
-    top: int = 2
+    every_n_epochs: int = setting(5, "it looks at all images once for each disturbance", least=1)
+    layers: Sequence[str] = setting([], "none: up to 4, evenly spread over the computation (docs/layers.md)")
+    concepts: ConceptData | None = setting(
+        None, "the data set's own (shapes), else its classes; or {_target_: interp.dissection.Broden, root: FOLDER}"
+    )
+    disturbances: Sequence[str] = setting(
+        ["noise", "rotation", "patches"],
+        "also fgsm, pgd, corruptions (the extra `corruptions`, 435 MB) or one of these by name",
+    )
+    images: int | None = setting(200, "of the concept data, evenly spread; null: all", least=1)
+    quantile: float = setting(0.005, "share of its positions in which a unit fires, before upsampling")
+    minimum: float = setting(0.04, "IoU that a detector exceeds")
+    shown: int = setting(2, "units of each layer in the picture", least=0)
+    top: int = setting(2, "images for each of them", least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.layers = [self.layers] if isinstance(self.layers, str) else list(self.layers)
-        chosen = [self.disturbances] if isinstance(self.disturbances, str) else self.disturbances
-        self.disturbances = list(dict.fromkeys(chosen))
+        self.disturbances = list(dict.fromkeys(self.disturbances))
         if not self.disturbances:
             raise UserError(f"plugin.{self.name}.disturbances is empty: name one, such as noise")
         disturbances(name for name in self.disturbances if name not in ATTACKS)
-        for key, least in (("images", 1), ("shown", 0), ("top", 1)):
-            if (value := getattr(self, key)) is not None and value < least:
-                raise UserError(f"plugin.{self.name}.{key}={value}: must be at least {least}")
-
-    def check(self, net: nn.Module) -> None:
-        for layer in self.layers:
-            find_layer(net, layer)
 
     def analyze(self, net: nn.Module, probe: Probe) -> RobustnessResult:
         data = concept_data(probe, self.concepts, self.images)

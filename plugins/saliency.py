@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
@@ -15,14 +15,14 @@ from interp.attribution.saliency import Saliency, mean_colour, spearman
 from interp.attribution.trust import LIMITS, areas, map_checks, verdict
 from interp.draw import divergent, enlarge, grid, rgb
 from interp.draw.table import html_table
-from interp.errors import UserError, unknown
+from interp.errors import unknown
 from interp.network.layers import Layer
 from interp.parts import attempt, drawn, omissions
 from interp.probe import Probe
 from interp.processes.share import everyones, go_on_alone, handed_in, part
 from interp.result import Cell, Result, finite, longer_film
 from interp.words import class_index, word
-from plugins.base import Plugin
+from plugins.base import Plugin, setting
 
 PANELS = ("source", "baseline", "saliency", "delta", "overlay")
 
@@ -143,28 +143,35 @@ class SaliencyPlugin(Plugin):
 
     shares: ClassVar[bool] = True
 
-    target: str = "true"
-    blank: str = "mean"
-    methods: Sequence[str] = field(default_factory=lambda: list(METHODS))
-    layer: str | None = None  # of Grad-CAM; none: the last with a grid
-    steps: int = 32
-    samples: int = 16
-    noise: float = 0.15
-    checks: str = "cheap"
+    target: str = setting(
+        "true", "class whose logit is explained: true (without labels: predicted), predicted or a class name"
+    )
+    blank: str = setting(
+        "mean",
+        "image without content, to compare with: mean (the zero of the normalised input) or black",
+        choices=("mean", "black"),
+    )
+    methods: Sequence[str] = setting([*METHODS], "first: film", choices=METHODS)
+    layer: str | None = setting(
+        None, "of grad_cam; null: the deepest that the whole answer passes through (docs/layers.md)"
+    )
+    steps: int = setting(
+        32,
+        "of integrated_gradients; its maps are left out where they miss more than half of what they should add up to",
+        above=0,
+    )
+    samples: int = setting(16, "of smoothgrad", above=0)
+    noise: float = setting(0.15, "of smoothgrad: standard deviation, in brightness", above=0)
+    checks: str = setting(
+        "cheap",
+        "none; cheap: class, deletion, insertion, noise, completeness; all: also with random weights",
+        choices=("none", "cheap", "all"),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.target = word(self.target)
-        self.methods = [self.methods] if isinstance(self.methods, str) else list(dict.fromkeys(self.methods))
-        for method in self.methods:
-            if method not in METHODS:
-                raise unknown(f"plugin.{self.name}.methods", method, METHODS)
-        for key, allowed in (("blank", ("mean", "black")), ("checks", ("none", "cheap", "all"))):
-            if getattr(self, key) not in allowed:
-                raise unknown(f"plugin.{self.name}.{key}", getattr(self, key), allowed)
-        for key in ("steps", "samples", "noise"):
-            if getattr(self, key) <= 0:
-                raise UserError(f"plugin.{self.name}.{key}={getattr(self, key)}: must be above 0")
+        self.methods = list(dict.fromkeys(self.methods))
 
     def analyze(self, net: nn.Module, probe: Probe) -> SaliencyResult:
         targets, which = self._targets(net, probe)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar, Self
 
@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from interp.draw.charts import heat_map
-from interp.errors import UserError
-from interp.network.layers import Layer, find_layer, spread_layers
+from interp.network.layers import Layer, spread_layers
 from interp.parts import omissions
 from interp.probe import Probe
 from interp.result import Result
 from interp.similarity import COMPONENTS, SIDE, cka, linear_cka, packed, similarity
-from plugins.base import Plugin
+from plugins.base import Plugin, setting
 
 
 @dataclass(frozen=True)
@@ -123,18 +122,10 @@ class SimilarityPlugin(Plugin):
 
     shares: ClassVar[bool] = True
 
-    layers: Sequence[str] = field(default_factory=list)
-    images: int = 300
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.layers = [self.layers] if isinstance(self.layers, str) else list(self.layers)
-        if self.images < 3:
-            raise UserError(f"plugin.{self.name}.images={self.images}: at least 3, or every pair of layers is alike")
-
-    def check(self, net: nn.Module) -> None:
-        for layer in self.layers:
-            find_layer(net, layer)
+    layers: Sequence[str] = setting([], "none: up to 8, evenly spread over the computation (docs/layers.md)")
+    images: int = setting(
+        300, "of the validation set, balanced over the classes", least=3, why="or every pair of layers is alike"
+    )
 
     def analyze(self, net: nn.Module, probe: Probe) -> SimilarityResult:
         sample = probe.images[:2]

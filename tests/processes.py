@@ -39,7 +39,7 @@ def on_processes(size: int, function: Callable[..., Any], folder: Path, *given: 
 
 def _one(rank: int, size: int, port: int, function: Callable, folder: str, given: tuple, seconds: float) -> None:
     torch.set_num_threads(1)
-    if base := sys.modules.get("plugins.base"):
+    if base := sys.modules.get("plugins.base.keeping"):
         base._drawing = Background("drawing")  # threads do not survive a fork
     ranks = {"RANK": rank, "LOCAL_RANK": rank, "NODE_RANK": 0, "WORLD_SIZE": size}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)} | {k: str(v) for k, v in ranks.items()}

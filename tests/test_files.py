@@ -13,7 +13,7 @@ from interp.files import explained
 from interp.lit.checkpoints.checkpoint import WholeCheckpointIO
 from interp.lit.report.logger import Report
 from interp.lit.sinks import forgiving
-from plugins.sinks import show
+from plugins.base.sinks import show
 from tests.studies import Confidence, Explorable
 
 

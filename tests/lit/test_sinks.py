@@ -98,7 +98,7 @@ from interp.result import Result
 from plugins.class_attribution import ClassAttributionPlugin
 from plugins.confusion import ConfusionPlugin
 from plugins.dissection import DissectionPlugin, DissectionResult
-from plugins.sinks import show
+from plugins.base.sinks import show
 
 class Explorable(Result):
     def widgets(self):

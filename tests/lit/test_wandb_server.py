@@ -21,7 +21,7 @@ from interp.lit.wandb import end as wandb_end
 from interp.lit.wandb import file as wandb_file
 from interp.lit.wandb import logger as wandb_logger
 from interp.result import Result
-from plugins.sinks import show
+from plugins.base.sinks import show
 from tests.fake_wandb import clock
 from tests.wandb_file import begin as beginning
 from tests.wandb_file import history, records

@@ -92,6 +92,8 @@ def test_absent_concepts_are_said_and_unknown_ones_named(probe):
 
 
 def test_settings_that_do_not_fit_are_named():
-    for settings in ({"rotations": 0}, {"alphas": []}, {"alphas": [0, 1]}, {"alphas": [1.5]}):
-        with pytest.raises(UserError, match="plugin.a: rotations=.*at least one rotation, alphas above 0"):
-            AxisAlignmentPlugin(name="a", **settings)
+    with pytest.raises(UserError, match="plugin.a.rotations=0: must be at least 1"):
+        AxisAlignmentPlugin(name="a", rotations=0)
+    for alphas in ([], [0, 1], [1.5]):
+        with pytest.raises(UserError, match="plugin.a.alphas=.*: wanted are some above 0 and up to 1"):
+            AxisAlignmentPlugin(name="a", alphas=alphas)

@@ -53,7 +53,7 @@ def faulty(train, tmp_path_factory) -> Faulty:
     logging.root.addHandler(handler)
     logging.getLogger("train").setLevel(logging.INFO)
     patch = pytest.MonkeyPatch()
-    patch.setattr("plugins.base.PATIENCE", 1.0)
+    patch.setattr("plugins.base.keeping.PICTURES", 1.0)
     try:
         sink = f"+logger.away={{_target_: tests.studies.Unreachable, save_dir: {folder}}}"
         run = train(folder, *studies, "logger=report", sink)

@@ -78,5 +78,5 @@ def test_activation_grids_are_those_of_the_chosen_images(net, digits):
     drawn = activation_grid(net, digits.probe.images[list(result.gridded)], "block3", steps=2)
     torch.testing.assert_close(result.grids, mosaic(drawn.cells, drawn.norms), atol=1e-3, rtol=0)
     assert set(result.pictures()) == set(result.captions()) == {"channels", "activation_grid"}
-    with pytest.raises(UserError, match="activation_grid=-1: give 0 for none"):
+    with pytest.raises(UserError, match="activation_grid=-1: must be at least 0"):
         FeatureVisualizationPlugin(name="f", activation_grid=-1)

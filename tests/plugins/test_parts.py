@@ -13,6 +13,7 @@ from interp.errors import UserError
 from interp.parts import attempt, each_of, of_those_that_can
 from interp.result import Result
 from plugins.axis_alignment import AxisAlignmentPlugin
+from plugins.base.sinks import show
 from plugins.caricature import CaricaturePlugin
 from plugins.class_attribution import ClassAttributionPlugin
 from plugins.confusion import ConfusionPlugin
@@ -22,7 +23,6 @@ from plugins.projection import ProjectionPlugin
 from plugins.robustness import RobustnessPlugin
 from plugins.saliency import SaliencyPlugin
 from plugins.similarity import SimilarityPlugin
-from plugins.sinks import show
 from tests.networks import make, probe
 from tests.processes import on_processes
 

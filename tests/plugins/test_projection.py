@@ -206,7 +206,7 @@ def test_marks_are_drawn_and_points_lie_where_they_should():
 
 def test_tensorboards_projector_receives_vectors_labels_and_images(digits, net, tmp_path):
     from interp.lit.sinks import TensorBoard
-    from plugins.sinks import show
+    from plugins.base.sinks import show
 
     result = ProjectionPlugin(name="p", method="pca", images=20).look(net, digits.probe)
     logger = TensorBoard(str(tmp_path), name="tensorboard", version="")

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from interp.comparison import SideBySide
+from plugins.base.sinks import show
 from plugins.report import main, read_result
-from plugins.sinks import show
 from tests.studies import Confidence, Explorable
 
 

@@ -98,5 +98,5 @@ def test_networks_are_compared_layer_by_layer(networks):
 
 
 def test_too_few_images_are_refused():
-    with pytest.raises(UserError, match="images=2: at least 3"):
+    with pytest.raises(UserError, match="images=2: must be at least 3, or every pair"):
         SimilarityPlugin(name="similarity", images=2)
