@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import sys
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -21,9 +22,13 @@ Cell = str | float | Tensor  # of a table: text, a number, or a picture uint8 (3
 class Result:
     """Base of all results. Fields are tensors (copied to the CPU, without a graph) or what JSON can hold, and tuples.
 
-    A subclass states the shape beside each tensor field and overrides what it has to show. What the methods return
-    depends on the fields alone, so that a result drawn again from its files gives the same pictures.
+    A subclass states the shape beside each tensor field. What it has to show is in a module apart, its `view`, whose
+    functions are named as the methods here from `pictures` on and take the result; a small one overrides these methods
+    instead. What they return depends on the fields alone, so that a result drawn again from its files gives the same
+    pictures.
     """
+
+    view: ClassVar[Any] = None
 
     left_out: tuple[str, ...] = field(default=(), kw_only=True)  # parts that could not be made, and why: for captions
 
@@ -41,32 +46,37 @@ class Result:
 
     def pictures(self) -> dict[str, Tensor]:
         """Pictures to show, by name: uint8 (3, H, W)."""
-        return {}
+        return self._in_view("pictures")
 
     def captions(self) -> dict[str, str]:
         """One or two sentences under the picture of the same name: what it shows and how far to trust it."""
-        return {}
+        return self._in_view("captions")
 
     def widgets(self) -> dict[str, str]:
         """Interactive figures as self-contained HTML, by names that no picture has; they load nothing from elsewhere.
 
         Scripts in them run in a sandbox of the report, and nothing but their inline text is allowed there.
         """
-        return {}
+        return self._in_view("widgets")
 
     def tables(self) -> dict[str, tuple[list[str], list[list[Cell]]]]:
         """Tables to show, by name: column names and rows; a column holds text, numbers or pictures.
 
         W&B shows all of it, to filter and sort; the terminal shows no pictures.
         """
-        return {}
+        return self._in_view("tables")
 
     def to_wandb(self) -> dict[str, Any]:
         """What W&B alone can show beyond pictures, by name: its own plots and media."""
-        return {}
+        return self._in_view("to_wandb")
 
     def to_tensorboard(self, writer: Any, name: str, step: int) -> None:
         """Log what TensorBoard alone can show beyond pictures under `name`; `writer` is its SummaryWriter."""
+        self._in_view("to_tensorboard", writer, name, step)
+
+    def _in_view(self, what: str, *given: Any) -> Any:
+        show = getattr(self.view, what, None)
+        return show(self, *given) if show else {}
 
     def following(self, previous: Self) -> Self:
         """The same result with its parts in the order of the `previous` epoch's, where they can be told apart.
@@ -81,7 +91,8 @@ class Result:
 
         What every result shows of itself is set side by side anyway, unless a picture here has its name.
         """
-        return {}
+        show = getattr(cls.view, "compared", None)
+        return show(results) if show else {}
 
     def save(self, folder: Path, **about: Any) -> None:
         """Write `result.safetensors` and `result.json` into `folder`; `about` (epoch, step, ...) goes into the JSON.
@@ -96,7 +107,7 @@ class Result:
         with replacing(folder / "result.safetensors") as path:
             save_file(tensors, path, metadata={"stored": json.dumps(forms)})
             about |= {"sha256": _digest(path, others)}
-        about |= {"class": f"{type(self).__module__}.{type(self).__qualname__}"}  # to draw it again from the files
+        about |= {"class": _public_name(type(self))}  # to draw it again from the files
         captions = attempt([], "captions", self.captions) or {}  # what is wrong with them is told when it is drawn
         text = json.dumps({**about, "scalars": self.scalars(), "captions": captions, "fields": others}, indent=1)
         with replacing(folder / "result.json") as path:
@@ -126,6 +137,13 @@ class Result:
     def renewed(cls, values: dict[str, Any]) -> dict[str, Any]:
         """The fields that `load` has read; where an earlier version kept others, these as the fields of this one."""
         return values
+
+
+def _public_name(kind: type) -> str:
+    """The full name of a class, in its package where this names it, too."""
+    package = kind.__module__.rpartition(".")[0]
+    known = getattr(sys.modules.get(package), kind.__qualname__, None) is kind
+    return f"{package if known else kind.__module__}.{kind.__qualname__}"
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

@@ -117,7 +117,10 @@ def test_wrong_settings_end_the_run_before_the_first_epoch(train, tmp_path):
     ("override", "message"),
     [
         (["+plugin=nmf", "plugin.nmf.layer=blok3"], "no layer 'blok3' in Sequential; did you mean 'block3'"),
-        (["+plugin=nmf", "plugin.nmf.on_error=ignore"], "no plugin.nmf.on_error 'ignore'; Choose from: warn, disable, raise"),
+        (
+            ["+plugin=nmf", "plugin.nmf.on_error=ignore"],
+            "no plugin.nmf.on_error 'ignore'; Choose from: warn, disable, raise",
+        ),
         (["+plugin=nmf", "plugin.nmf.every_n_epochs=0"], "every_n_epochs=0: must be at least 1"),
         (
             ["+plugin=nmf", "plugin.nmf.keep_looks=1"],
