@@ -6,22 +6,9 @@ import pytest
 import torch
 
 from interp.errors import UserError
-from interp.lit.classifier import load_weights
-from interp.lit.data import ImageData
-from interp.lit.data.digits import digits
-from interp.lit.models import small_cnn
 from interp.probe import Probe
 from interp.result import FRAMES
 from plugins.caricature import CaricaturePlugin, CaricatureResult
-
-
-@pytest.fixture(scope="module")
-def trained(train, tmp_path_factory):
-    run = train(tmp_path_factory.mktemp("trained"), "trainer.max_epochs=3", "logger=none", "data.size=16", quick=False)
-    data = ImageData(digits, size=16)
-    net = small_cnn(data)
-    load_weights(net, data.class_names, run.checkpoint())
-    return net.eval(), data.probe
 
 
 def test_caricatures_are_nearer_to_their_image_than_to_any_other_class(trained):

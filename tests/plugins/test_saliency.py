@@ -12,22 +12,9 @@ from interp.attribution.saliency import mean_colour, spearman
 from interp.attribution.trust import areas, cascade, change_under_noise, completeness_error, map_checks, verdict
 from interp.draw import divergent, enlarge, grid, rgb
 from interp.errors import UserError
-from interp.lit.classifier import load_weights
-from interp.lit.data import ImageData
-from interp.lit.data.digits import digits as digits_data
-from interp.lit.models import small_cnn
 from interp.probe import Probe
 from interp.result import FRAMES
 from plugins.saliency import PANELS, SaliencyPlugin, SaliencyResult
-
-
-@pytest.fixture(scope="module")
-def trained(train, tmp_path_factory):
-    run = train(tmp_path_factory.mktemp("trained"), "trainer.max_epochs=3", "logger=none", "data.size=16", quick=False)
-    data = ImageData(digits_data, size=16)
-    net = small_cnn(data)
-    load_weights(net, data.class_names, run.checkpoint())
-    return net.eval(), data.probe
 
 
 def reference(net: nn.Module, x: torch.Tensor, y: torch.Tensor, blank: torch.Tensor) -> list[torch.Tensor]:
