@@ -42,6 +42,7 @@ QUICK = {
     "robustness": ["disturbances=[noise]"],
     "saliency": ["steps=4", "samples=2"],
 }
+FEWER = {name: ["images=100"] for name in ("axis_alignment", "dissection", "projection", "robustness", "similarity")}
 
 
 def coloured(channels: int) -> tuple[Normalized, ImageData]:
@@ -72,12 +73,15 @@ DISTURBABLE = (
     "data.augment=[{_target_: torchvision.transforms.v2.RandomRotation, degrees: 10}]",
     "logger=csv",
     "trainer.accumulate_grad_batches=3",
+    *(SMALL := ("model.widths=[8,12,12]", "data.probe_images=4")),
 )
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_training_is_left_alone_and_analysis_afterwards_agrees(name, plain, train, tmp_path):
-    studied = train(tmp_path, f"+plugin={name}", f"plugin.{name}.every_n_epochs=1", *DISTURBABLE)
+    quick = [*QUICK.get(name, []), *FEWER.get(name, [])]
+    asked = [f"plugin.{name}.{setting}" for setting in ("every_n_epochs=1", *quick)]
+    studied = train(tmp_path, f"+plugin={name}", *asked, *DISTURBABLE)
     ours, theirs = studied.checkpoint(), plain.checkpoint()
     for part in ("state_dict", "optimizer_states", "lr_schedulers"):
         assert identical(ours[part], theirs[part])
@@ -86,7 +90,7 @@ def test_training_is_left_alone_and_analysis_afterwards_agrees(name, plain, trai
     folders = sorted((tmp_path / "results" / name).iterdir())
     assert [folder.name for folder in folders] == ["epoch=0000", "epoch=0001", "epoch=0002"]
     assert all((folder / "result.json").is_file() and list(folder.glob("*.png")) for folder in folders)
-    plugin, (net, probe) = make(name), rebuilt(studied)
+    plugin, (net, probe) = make(name, *quick), rebuilt(studied)
     afterwards = plugin.continued(plugin.look(net, probe), folders[-1].parent, epoch=2)
     assert same(afterwards, type(afterwards).load(folders[-1]))
 
@@ -103,7 +107,7 @@ def rebuilt(run):
     from interp.lit.classifier import load_weights
 
     with initialize_config_dir(str(CONF), **BASE):
-        cfg = compose("train", ["output=/tmp/nowhere", "data.size=16", "model.dropout=0.3"])
+        cfg = compose("train", ["output=/tmp/nowhere", "data.size=16", "model.dropout=0.3", *SMALL])
     images = build.data(cfg)
     net = build.network(cfg, images)
     load_weights(net, images.class_names, run.checkpoint())

@@ -11,12 +11,14 @@ from interp.errors import UserError
 from plugins.nmf import NMFResult
 from tests.conftest import SHARED, identical
 from tests.end_to_end.conftest import ROOT, command
+from tests.typed import typed
 
 DISTURBABLE = (
     "model.dropout=0.3",
     "data.augment=[{_target_: torchvision.transforms.v2.RandomRotation, degrees: 10}]",
     "trainer.max_epochs=4",
     "+plugin=nmf",
+    *(QUICK := ("plugin.nmf.icon_steps=2", "plugin.nmf.restarts=1", "data.probe_images=4")),
     "logger=report",
 )
 INTERRUPTED = "+plugin.stop={_target_: tests.studies.Interrupted, epoch: 3, at_start: false}"
@@ -71,15 +73,15 @@ def test_the_study_of_the_guide_works_as_it_is_written_there(tmp_path):
     ],
 )
 def test_mistakes_in_an_analysis_are_named(tmp_path, arguments, message):
-    done = command(tmp_path, *arguments, script="analyze.py", check=False)
-    assert done.returncode == 1 and re.search(message, done.stderr) and "Traceback" not in done.stderr, done.stderr
+    ended = typed(tmp_path, *arguments, script="analyze")
+    assert ended.code == 1 and re.search(message, ended.said) and "Traceback" not in ended.said, ended.said
 
 
 def test_a_network_can_be_analysed_without_a_checkpoint_and_one_study_fail_without_the_others(tmp_path):
     more = [f"+plugin.{name}={{_target_: tests.studies.{kind}}}" for name, kind in
             (("broken", "Failing, after: 0"), ("wrong", "WrongSetting"), ("sure", "ConfidencePlugin"))]  # fmt: skip
-    done = command(tmp_path, "data.size=16", "+plugin=nmf", *more, "output=run", "accelerator=cpu", script="analyze.py",
-                   check=False, PYTHONPATH=str(ROOT))  # fmt: skip
+    done = command(tmp_path, "data.size=16", "+plugin=nmf", *QUICK, *more, "output=run", "accelerator=cpu",
+                   script="analyze.py", check=False, PYTHONPATH=str(ROOT))  # fmt: skip
     assert "no checkpoint is given: random weights are studied; give checkpoint=RUN_FOLDER" in done.stdout
     said = "2 of 4 studies failed: plugin.broken: RuntimeError: the study broke; plugin.wrong: temperature=0"
     assert done.returncode == 1 and f"error: {said}" in done.stderr, done.stderr
@@ -98,7 +100,7 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(train, tmp_path):
 def test_studies_work_on_other_networks(train, tmp_path, model):
     size = "data.size=32" if model == "resnet18" else "data.size=128"
     run = train(tmp_path, f"model={model}", size, "+plugin=[nmf,saliency]", "trainer.max_epochs=1",
-                "plugin.saliency.methods=[gradient,grad_cam]", "plugin.nmf.icon_steps=8",
+                "plugin.saliency.methods=[gradient,grad_cam]", *QUICK, "data.batch_size=4",
                 "trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "test=false")  # fmt: skip
     about = json.loads((run.folder / "results" / "nmf" / "epoch=0001" / "result.json").read_text())
     assert about["fields"]["layer"] == "layer4"
@@ -106,13 +108,13 @@ def test_studies_work_on_other_networks(train, tmp_path, model):
 
 def test_colour_images_with_generated_shapes(train, tmp_path):
     small = ["data.train=64", "data.val=32", "data.test=32", "data.size=64", "trainer.max_epochs=1"]
-    run = train(tmp_path, "data=shapes", "+plugin=[nmf,saliency]", *small)
+    run = train(tmp_path, "data=shapes", "+plugin=[nmf,saliency]", "plugin.saliency.samples=2", *QUICK, *small)
     assert (run.folder / "results" / "saliency" / "epoch=0001" / "panels.png").is_file()
 
 
 def test_early_stopping_by_a_plugins_scalar(train, tmp_path):
     stop = [f"callbacks.early_stopping.{setting}" for setting in ("monitor=nmf/failed", "mode=min", "patience=1")]
-    run = train(tmp_path, "+plugin=nmf", *stop, "trainer.max_epochs=9")
+    run = train(tmp_path, "+plugin=nmf", *QUICK, *stop, "trainer.max_epochs=9")
     assert run.checkpoint()["epoch"] == 1
 
 
@@ -194,8 +196,9 @@ def test_networks_are_compared_on_the_same_images_each_with_its_own_settings(tra
         "+only.narrow.data.probe_seed=5",
         "+only.narrow.plugin.nmf.layer=block2",
     ]
-    command(tmp_path, "checkpoint=[wide,narrow]", "+plugin=[nmf,similarity,confusion]", "plugin.nmf.icon_steps=0", *own,
-            "data.size=16", "output=both", script="analyze.py")  # fmt: skip
+    ended = typed(tmp_path, "checkpoint=[wide,narrow]", "+plugin=[nmf,similarity,confusion]", "plugin.nmf.icon_steps=0",
+                  *own, "data.size=16", "output=both", script="analyze")  # fmt: skip
+    assert ended.code == 0, ended.said
     results = tmp_path / "both" / "results"
     wide, narrow = (NMFResult.load(next((results / f"nmf.{name}").iterdir())) for name in ("wide", "narrow"))
     assert torch.equal(wide.images, narrow.images) and narrow.layer == "block2" != wide.layer
