@@ -98,7 +98,7 @@ def test_attacks_mislead_and_families_fill_pages(probe, monkeypatch):
     fgsm, pgd, noise = (found.answers[found.families.index(name) :][:4] for name in names[:3])
     assert (pgd <= fgsm).all() and pgd[3] < pgd[0] and pgd[3] < noise[2]
     assert set(found.pictures()) == {"curves", "units"}
-    monkeypatch.setattr("plugins.robustness.PAGE", 2)
+    monkeypatch.setattr("plugins.robustness.plugin.PAGE", 2)
     assert set(found.pictures()) == set(found.captions()) == {"curves", "units", "curves_2", "units_2"}
 
 

@@ -1,0 +1,5 @@
+"""Which units detect which concepts, epoch by epoch: `DissectionResult`, its view, and `DissectionPlugin`."""
+
+from plugins.dissection.plugin import DissectionPlugin, DissectionResult
+
+__all__ = ["DissectionPlugin", "DissectionResult"]

@@ -1,0 +1,5 @@
+"""Where the network puts the images of the validation set: `ProjectionResult`, its view, and `ProjectionPlugin`."""
+
+from plugins.projection.plugin import ProjectionPlugin, ProjectionResult
+
+__all__ = ["ProjectionPlugin", "ProjectionResult"]

@@ -1,0 +1,5 @@
+"""How far answers and detectors survive disturbed images: `RobustnessResult`, its view, and `RobustnessPlugin`."""
+
+from plugins.robustness.plugin import RobustnessPlugin, RobustnessResult
+
+__all__ = ["RobustnessPlugin", "RobustnessResult"]

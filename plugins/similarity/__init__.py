@@ -1,0 +1,5 @@
+"""How alike layers see the same images: `SimilarityResult`, its view, and `SimilarityPlugin`."""
+
+from plugins.similarity.plugin import SimilarityPlugin, SimilarityResult
+
+__all__ = ["SimilarityPlugin", "SimilarityResult"]
