@@ -13,7 +13,7 @@ from interp.errors import UserError
 from interp.lit.data import ImageData
 from interp.lit.data.shapes import COLORS, shapes
 from interp.probe import Probe
-from plugins.dissection import DissectionPlugin, DissectionResult
+from plugins.dissection import DissectionPlugin, DissectionResult, view
 from tests.conftest import identical
 from tests.interp.broden_folder import make_broden
 from tests.interp.concept_data import Channels, random_data
@@ -117,7 +117,7 @@ def test_emergence_and_loss_over_the_looks(result):
     assert third.concepts_lost == ("red",) and "without a detector now: red" in third.captions()["emergence"]
     row = next(row for row in third.tables()["units"][1] if row[:2] == ["colours", 2])
     assert row[2] == "yellow" and row[6] == "1"
-    standing = third._standing()
+    standing = view.standing(third)
     assert sum(int(table.sum()) for table in standing.values()) == int(third.units.detectors.sum())
     assert standing["colours"][1, 0] == 1 and "emergence" in third.pictures()
     other = replace(result, layers=("colours", "other"))

@@ -20,8 +20,7 @@ from interp.draw.scatter_widget import scatter_widget
 from interp.errors import UserError
 from interp.projection import embed, measures, movement, project, reduce, turned
 from interp.result import FRAMES
-from plugins import projection as plugin
-from plugins.projection import ProjectionPlugin
+from plugins.projection import ProjectionPlugin, plugin
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -46,7 +46,7 @@ def result(probe):
 
 def measured(result, name):
     """What was measured of the one layer, by disturbance."""
-    names = [result._name(d) for d in range(len(result.families))]
+    names = list(result.names)
     return dict(zip(names, result.survival[:, 0, SURVIVAL.index(name)].tolist(), strict=True))
 
 
@@ -98,7 +98,7 @@ def test_attacks_mislead_and_families_fill_pages(probe, monkeypatch):
     fgsm, pgd, noise = (found.answers[found.families.index(name) :][:4] for name in names[:3])
     assert (pgd <= fgsm).all() and pgd[3] < pgd[0] and pgd[3] < noise[2]
     assert set(found.pictures()) == {"curves", "units"}
-    monkeypatch.setattr("plugins.robustness.PAGE", 2)
+    monkeypatch.setattr("plugins.robustness.view.PAGE", 2)
     assert set(found.pictures()) == set(found.captions()) == {"curves", "units", "curves_2", "units_2"}
 
 
