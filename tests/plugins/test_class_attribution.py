@@ -9,7 +9,8 @@ from torch import nn
 from interp.draw.table import thumbnails
 from interp.errors import UserError
 from interp.probe import Probe
-from plugins.class_attribution import ClassAttributionPlugin, mixed
+from plugins.class_attribution import ClassAttributionPlugin
+from plugins.class_attribution.plugin import mixed
 from tests.conftest import SHARED
 
 NAMES = tuple(f"class {j}" for j in range(60))

@@ -18,7 +18,8 @@ from interp.lit.data.digits import digits as digits_data
 from interp.lit.models import small_cnn
 from interp.probe import Probe
 from interp.result import FRAMES
-from plugins.saliency import PANELS, SaliencyPlugin, SaliencyResult
+from plugins.saliency import SaliencyPlugin, SaliencyResult
+from plugins.saliency.plugin import PANELS
 
 
 @pytest.fixture(scope="module")
