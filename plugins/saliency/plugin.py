@@ -1,140 +1,27 @@
-"""What in an image a network's answer depends on, before training and after each epoch."""
+"""How saliency is asked for."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from interp.attribution import saliency
-from interp.attribution.methods import METHODS, Task, attribute, falls_short, settled, unfit
-from interp.attribution.saliency import Saliency, mean_colour, spearman
-from interp.attribution.trust import LIMITS, areas, map_checks, verdict
-from interp.draw import divergent, enlarge, grid, rgb
-from interp.draw.table import html_table
+from interp.attribution.methods import METHODS, Task, settled
+from interp.attribution.saliency import mean_colour
+from interp.attribution.trust import areas, map_checks
 from interp.errors import unknown
 from interp.network.layers import Layer
-from interp.parts import attempt, drawn, omissions
+from interp.parts import attempt
 from interp.probe import Probe
 from interp.processes.share import everyones, go_on_alone, handed_in, part
-from interp.result import Cell, Result, finite, longer_film
 from interp.words import class_index, word
 from plugins.base import Plugin, setting
+from plugins.saliency.maps import gradients, maps_of
+from plugins.saliency.result import SaliencyResult
 
-PANELS = ("source", "baseline", "saliency", "delta", "overlay")
-
-
-@dataclass(frozen=True)
-class SaliencyResult(Result):
-    """The five panels of the interrogation document and the maps of M methods, for each probe image; E looks."""
-
-    images: Tensor  # (B, C, H, W) float32 in [0, 1]
-    labels: tuple[str, ...]  # B class names, of the target
-    gradient: Tensor  # (B, C, H, W) of the target logit at the image, or (0,)
-    baseline: Tensor  # (B, C, H, W) of the same logit at the blank image, or (0,)
-    about: str  # target and blank image in words
-    methods: tuple[str, ...]  # M names
-    maps: Tensor  # (B, M, H, W) attributions, summed over channels
-    layer: str  # of Grad-CAM and what to know of it, '' without it
-    checks: dict[str, dict[str, float]]  # by method, by name (interp.attribution.trust); empty where none were made
-    film: Tensor  # (E, B, H, W) maps of the first method at this look and earlier ones, or (E, B, 0, 0)
-    looks: tuple[int, ...]  # E numbers of these looks, from 0
-
-    def following(self, previous: "SaliencyResult") -> "SaliencyResult":
-        if self.methods[:1] != previous.methods[:1] or self.film.shape[1:] != previous.film.shape[1:]:
-            return self
-        film, looks = longer_film(previous.film, previous.looks, self.film)
-        return replace(self, film=film, looks=looks)
-
-    def scalars(self) -> dict[str, float]:
-        made = {f"{method}/{check}": value for method, own in self.checks.items() for check, value in own.items()}
-        if not len(self.gradient):
-            return made
-        lengths = [g.flatten(1).norm(dim=1) for g in (self.baseline, self.gradient)]
-        overlay = ((self.gradient - self.baseline) * self.images).abs()
-        return {
-            "baseline_share": float((lengths[0] / lengths[1].clamp_min(1e-12)).median()),
-            "overlay_input_correlation": float(spearman(overlay.flatten(1), self.images.flatten(1)).mean()),
-            **made,
-        }
-
-    def pictures(self) -> dict[str, Tensor]:
-        makers = {"panels": self._panels} if len(self.gradient) else {}
-        if self.methods:
-            names = ["image", *(method.replace("_", " ") for method in self.methods)]
-            makers["methods"] = lambda: self._sheet(self.maps / large(self.maps), names)
-        if self.methods and len(self.looks) > 1:
-            looks = ["image", *(f"look {look}" for look in self.looks)]
-            makers["film"] = lambda: self._sheet((self.film / large(self.film)).transpose(0, 1), looks)
-        return drawn("picture", makers)
-
-    def _panels(self) -> Tensor:
-        delta = self.gradient - self.baseline
-        signed = torch.stack([self.baseline, self.gradient, delta, delta * self.images]).sum(dim=2)
-        own = large(signed)
-        scale = torch.cat([own[:3].amax(dim=0, keepdim=True).expand(3, -1, -1, -1), own[3:]])
-        return self._sheet((signed / scale).transpose(0, 1), PANELS)
-
-    def _sheet(self, maps: Tensor, names: Sequence[str]) -> Tensor:
-        """Images, and beside each its maps (B, Q, H, W) in [-1, 1]."""
-        side = 128 if max(self.images.shape[-2:]) <= 128 else 160  # the longest name of a method fits
-        cells = [enlarge(rgb(self.images), side)[:, None], divergent(enlarge(maps, side))]
-        return grid(torch.cat(cells, dim=1), self.labels, names)
-
-    def captions(self) -> dict[str, str]:
-        left, found = omissions(self.left_out), dict[str, str]()
-        if len(self.gradient):
-            correlation = self.scalars()["overlay_input_correlation"]
-            found["panels"] = (
-                f"Gradient of the logit of {self.about}. Orange raises the logit, blue lowers it. Delta = saliency - "
-                "baseline; overlay = delta x image. Baseline, saliency and delta of a row share one scale. The "
-                f"overlay's ranks agree {correlation:.2f} with the image's own brightness: near 1 shows the image, not "
-                "the network."
-            )
-        if not self.methods:
-            return {name: text + left for name, text in found.items()}
-        methods = (
-            "One column a method, each map on its own scale, its largest hundredth in full colour; orange raises the "
-            "logit, blue lowers it. "
-        )
-        methods += f"Grad-CAM is at {self.layer}. " if self.layer else ""
-        methods += verdict(self.checks) if self.checks else ""
-        found["methods"] = methods.strip() + left
-        if len(self.looks) > 1:
-            found["film"] = f"{self.methods[0]} at earlier looks (0 is the first), each map on its own scale."
-        return found
-
-    def tables(self) -> dict[str, tuple[list[str], list[list[Cell]]]]:
-        if not self.checks:
-            return {}
-        rows: list[list[Cell]] = [
-            [method, *(own.get(check, math.nan) for check in LIMITS)] for method, own in self.checks.items()
-        ]
-        return {"checks": (["method", *(check.replace("_", " ") for check in LIMITS)], rows)}
-
-    def widgets(self) -> dict[str, str]:
-        if not self.checks:
-            return {}
-        columns, rows = self.tables()["checks"]
-        shown = [[f"{cell:.3f}" if isinstance(cell, float) else cell for cell in row] for row in rows]
-        limits = [
-            f"{check.replace('_', ' ')} {'above' if limit > 0 else 'below'} {abs(limit):g}: {meaning}"
-            for check, (limit, meaning) in LIMITS.items()
-        ]
-        return {"checks": html_table(columns, shown, f"Bad values. {'; '.join(limits)}. nan: not checked.")}
-
-
-def large(maps: Tensor) -> Tensor:
-    """What 99% of the sizes in maps (..., H, W) do not exceed (..., 1, 1); the largest where that is 0.
-
-    A few pixels of a gradient are so large that beside them the rest would be black (Smilkov et al. 2017, SmoothGrad).
-    """
-    sizes = maps.abs().flatten(-2)
-    most = sizes.kthvalue(math.ceil(0.99 * sizes.shape[-1]), dim=-1).values
-    return torch.where(most > 0, most, sizes.amax(dim=-1)).clamp_min(1e-30)[..., None, None]
+Checks = dict[str, dict[str, float]]  # by method, by name of the check
 
 
 @dataclass(kw_only=True)
@@ -174,23 +61,31 @@ class SaliencyPlugin(Plugin):
         self.methods = list(dict.fromkeys(self.methods))
 
     def analyze(self, net: nn.Module, probe: Probe) -> SaliencyResult:
-        targets, which = self._targets(net, probe)
-        blank, colour = self._blank(net, probe.images)
+        task, about = self._task(net, probe)
         left_out: list[str] = []
-        task = Task(probe.images, targets, blank, self.layer, self.steps, self.samples, self.noise, self.batch_size)
-        panels = attempt(left_out, "the panels", lambda: self._panels(net, task))
+        panels = attempt(left_out, "the panels", lambda: gradients(net, task))
         task = self._placed(net, task)
         methods, maps, checks = self._explained(net, task, left_out)
         if panels is None and not methods:
             raise ValueError(f"nothing can be explained: {'; '.join(left_out)}")
-        none, at = torch.zeros(0), task.layer if "grad_cam" in methods else None
+        none, layer = torch.zeros(0), task.layer if "grad_cam" in methods else None
         return SaliencyResult(
-            images=probe.images, labels=tuple(probe.class_names[target] for target in targets.tolist()),
+            images=probe.images, labels=tuple(probe.class_names[target] for target in task.targets.tolist()),
             gradient=panels.gradient if panels else none, baseline=panels.baseline if panels else none,
-            about=f"{which}; the baseline's image is {colour}", methods=methods, maps=maps,
-            layer=f"{at.name}{at.about}" if isinstance(at, Layer) else "", left_out=tuple(left_out), checks=checks,
+            about=about, methods=methods, maps=maps, checks=checks, left_out=tuple(left_out),
+            layer=f"{layer.name}{layer.about}" if isinstance(layer, Layer) else "",
             film=(maps[:, 0] if methods else maps.new_zeros(len(probe), 0, 0))[None], looks=(0,),
         )  # fmt: skip
+
+    def _task(self, net: nn.Module, probe: Probe) -> tuple[Task, str]:
+        """What is to be explained, and target and blank image in words."""
+        targets, which = self._targets(net, probe)
+        blank, colour = self._blank(net, probe.images)
+        task = Task(
+            images=probe.images, targets=targets, blank=blank, layer=self.layer, steps=self.steps,
+            samples=self.samples, noise=self.noise, batch_size=self.batch_size,
+        )  # fmt: skip
+        return task, f"{which}; the baseline's image is {colour}"
 
     def _blank(self, net: nn.Module, images: Tensor) -> tuple[Tensor, str]:
         """The image without content, and what it is."""
@@ -207,49 +102,41 @@ class SaliencyPlugin(Plugin):
             self.layer = task.layer.name if isinstance(task.layer, Layer) else self.layer
         return task
 
-    def _panels(self, net: nn.Module, task: Task) -> Saliency:
-        found = saliency(net, task.images, task.targets, task.blank, self.batch_size)
-        finite(torch.cat([found.gradient, found.baseline]), "the gradients")
-        return found
-
-    def _explained(
-        self, net: nn.Module, task: Task, left_out: list[str]
-    ) -> tuple[tuple[str, ...], Tensor, dict[str, dict[str, float]]]:
+    def _explained(self, net: nn.Module, task: Task, left_out: list[str]) -> tuple[tuple[str, ...], Tensor, Checks]:
         """The methods that could be applied, their maps (B, M, H, W) and checks by method; `left_out` gets the others.
 
         Many processes share the methods, the first goes on with all.
         """
-        failed, maps, checks = list[str](), dict[str, Tensor](), dict[str, dict[str, float]]()
+        failed: list[str] = []
         checked = self.methods and self.checks != "none"
         chance = attempt(failed, "the checks", lambda: self._chance(net, task)) if checked else None
-        mine = part(len(self.methods))
-        failed = failed if 0 in mine else []  # what all processes have met is told once
-        for method in [self.methods[index] for index in mine]:
+        share = part(len(self.methods))
+        failed = failed if 0 in share else []  # what all processes have met is told once
+        maps, checks = self._by_method(net, task, [self.methods[index] for index in share], chance, failed)
+        left_out += [text for texts in everyones(failed) for text in texts]
+        methods = tuple(method for names in everyones(list(maps)) for method in names)
+        checks = {method: values for of_process in everyones(checks) for method, values in of_process.items()}
+        if not methods:
+            go_on_alone()
+            return methods, task.images.new_zeros(len(task.images), 0, 0, 0), checks
+        return methods, handed_in([of_method[None] for of_method in maps.values()])[0].transpose(0, 1), checks
+
+    def _by_method(
+        self, net: nn.Module, task: Task, methods: list[str], chance: tuple[Tensor, Tensor] | None, failed: list[str]
+    ) -> tuple[dict[str, Tensor], Checks]:
+        """Maps (B, H, W) of the methods that can be applied, and their checks if there is `chance` to compare with."""
+        maps, checks = dict[str, Tensor](), Checks()
+        for method in methods:
             torch.manual_seed(self.seed)  # the same random numbers whichever process it is and what came before
-            found = attempt(failed, method, partial(self._maps, net, method, task))
-            if found is None:
+            maps_of_method = attempt(failed, method, partial(maps_of, net, method, task))
+            if maps_of_method is None:
                 continue
-            maps[method] = found
+            maps[method] = maps_of_method
             if chance:
                 every = self.checks == "all"
                 check = partial(map_checks, net, method, task, chance, weights=every, left_out=failed)
                 checks[method] = attempt(failed, f"{method}'s checks", check) or {}
-        left_out += [text for own in everyones(failed) for text in own]
-        methods = tuple(method for own in everyones(list(maps)) for method in own)
-        checks = {method: own for each in everyones(checks) for method, own in each.items()}
-        if not methods:
-            go_on_alone()
-            return methods, task.images.new_zeros(len(task.images), 0, 0, 0), checks
-        return methods, handed_in([each[None] for each in maps.values()])[0].transpose(0, 1), checks
-
-    def _maps(self, net: nn.Module, method: str, task: Task) -> Tensor:
-        """(B, H, W) summed over channels; raises ValueError where they would not mean what the name says."""
-        if why := unfit(net, method, task.images, task.layer):
-            raise ValueError(why)
-        found = attribute(net, method, task)
-        if why := falls_short(net, method, task, found):
-            raise ValueError(why)
-        return found.sum(dim=1)
+        return maps, checks
 
     def _chance(self, net: nn.Module, task: Task) -> tuple[Tensor, Tensor]:
         torch.manual_seed(self.seed)

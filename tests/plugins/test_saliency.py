@@ -19,7 +19,7 @@ from interp.lit.models import small_cnn
 from interp.probe import Probe
 from interp.result import FRAMES
 from plugins.saliency import SaliencyPlugin, SaliencyResult
-from plugins.saliency.plugin import PANELS
+from plugins.saliency.view import PANELS
 
 
 @pytest.fixture(scope="module")
