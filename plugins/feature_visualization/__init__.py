@@ -1,5 +1,6 @@
-"""What channels of layers look for: `FeatureVisualizationResult` and `FeatureVisualizationPlugin`."""
+"""What channels of layers look for: `FeatureVisualizationResult`, its view, and `FeatureVisualizationPlugin`."""
 
-from plugins.feature_visualization.plugin import FeatureVisualizationPlugin, FeatureVisualizationResult
+from plugins.feature_visualization.plugin import FeatureVisualizationPlugin
+from plugins.feature_visualization.result import FeatureVisualizationResult
 
 __all__ = ["FeatureVisualizationPlugin", "FeatureVisualizationResult"]
