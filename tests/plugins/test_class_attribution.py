@@ -9,7 +9,8 @@ from torch import nn
 from interp.draw.table import thumbnails
 from interp.errors import UserError
 from interp.probe import Probe
-from plugins.class_attribution import ClassAttributionPlugin, mixed
+from plugins.class_attribution import ClassAttributionPlugin
+from plugins.class_attribution.view import labels_of_factors, mixed
 from tests.conftest import SHARED
 
 NAMES = tuple(f"class {j}" for j in range(60))
@@ -54,7 +55,9 @@ def test_the_table_has_a_row_a_label_and_the_place_of_its_factor():
         dark = thumbnails(probe.images[image, None], torch.zeros(1, 1, 1))[0]
         lit = row["where"].int() - dark.int()
         assert lit[:, :, half].sum() > 0.99 * lit.sum() > 0
-    assert "class 3 (" in result.widgets()["table"] and len(rows) == sum(len(labels) for *_, labels in result._found())
+    assert "class 3 (" in result.widgets()["table"] and len(rows) == sum(
+        len(labels) for *_, labels in labels_of_factors(result)
+    )
 
 
 @pytest.mark.parametrize("classes", ["all", "top", "weighted"])

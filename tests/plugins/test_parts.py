@@ -87,9 +87,9 @@ def test_without_a_gradient_what_needs_none_is_left_and_without_anything_the_stu
 
 def test_groups_are_kept_where_their_effects_cannot_be_had(monkeypatch):
     net = make("batch norm")
-    monkeypatch.setattr("plugins.nmf.render", lambda *_, **__: 1 / 0)
-    monkeypatch.setattr("plugins.nmf.trust", lambda *_, **__: 1 / 0)
-    monkeypatch.setattr("plugins.nmf.group_effects", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("plugins.nmf.plugin.render", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("plugins.nmf.plugin.trust", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("plugins.nmf.effects.group_effects", lambda *_, **__: 1 / 0)
     half = NMFPlugin(**NMF | {"order": "effect"}).look(net, probe())
     assert [text.split(" (")[0] for text in half.left_out] == [
         "linear effects", "pictures of the groups", "null, floor and restarts"
@@ -211,11 +211,11 @@ def test_what_cannot_be_shown_costs_no_other_picture_widget_or_table(tmp_path):
 def test_a_picture_that_cannot_be_drawn_is_told_of_and_costs_no_other(monkeypatch, caplog):
     result = NMFPlugin(**NMF).look(make("batch norm"), probe())
     grown = result.following(result)
-    monkeypatch.setattr("plugins.nmf.hues", lambda count: 1 / 0)
+    monkeypatch.setattr("plugins.nmf.view.hues", lambda count: 1 / 0)
     with caplog.at_level(logging.WARNING):
         assert grown.pictures() == {} and caplog.text.count("division by zero") >= 2
     monkeypatch.undo()
-    monkeypatch.setattr(type(result), "_groups", lambda self: 1 / 0)
+    monkeypatch.setattr("plugins.nmf.view._groups", lambda result: 1 / 0)
     assert set(grown.pictures()) == {"emergence"} and "the picture groups is left out" in caplog.text
     assert set(grown.widgets()) == {"explore"} and set(replace(grown, left_out=("x",)).captions()) == {
         "groups", "emergence"

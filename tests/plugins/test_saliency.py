@@ -14,7 +14,8 @@ from interp.draw import divergent, enlarge, grid, rgb
 from interp.errors import UserError
 from interp.probe import Probe
 from interp.result import FRAMES
-from plugins.saliency import PANELS, SaliencyPlugin, SaliencyResult
+from plugins.saliency import SaliencyPlugin, SaliencyResult
+from plugins.saliency.view import PANELS
 
 
 def reference(net: nn.Module, x: torch.Tensor, y: torch.Tensor, blank: torch.Tensor) -> list[torch.Tensor]:

@@ -1,0 +1,66 @@
+"""How pictures of channels are shown: beside the probe images that excite the channel most and least."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from interp.draw import enlarge, grid, note, rgb
+from interp.parts import drawn, omissions
+
+if TYPE_CHECKING:
+    from plugins.feature_visualization.result import FeatureVisualizationResult
+
+SIDE = 96  # pixels of a picture
+
+
+def pictures(result: "FeatureVisualizationResult") -> dict[str, Tensor]:
+    """The channels, and the activation grids where there are any."""
+    makers = {"channels": lambda: _channels(result)}
+    if len(result.grids):
+        makers["activation_grid"] = lambda: _activation_grid(result)
+    return drawn("picture", makers)
+
+
+def _channels(result: "FeatureVisualizationResult") -> Tensor:
+    """A row a channel: its picture, the objective in numbers, and the images that excite it most and least."""
+    count = min(result.shown, len(result.images))
+    order = result.of_images.argsort(dim=1, descending=True, stable=True)
+    thumbnails = enlarge(rgb(result.images), SIDE)
+    most, least = thumbnails[order[:, :count]], thumbnails[order[:, len(result.images) - count :]]
+    cells = torch.cat([enlarge(rgb(result.drawn), SIDE)[:, None], _notes(result)[:, None], most, least], dim=1)
+    names = [f"{layer}: {channel}" for layer, channel in zip(result.layers, result.channels.tolist(), strict=True)]
+    columns = ["picture", "objective", "most", *[""] * (count - 1), *[""] * (count - 1), "least"]
+    return grid(cells, names, columns)
+
+
+def _notes(result: "FeatureVisualizationResult") -> Tensor:
+    """The objective on picture, images and grey noise, written out: (N, 3, SIDE, SIDE)."""
+    best, least = result.of_images.amax(dim=1), result.of_images.amin(dim=1)
+    rows = torch.stack([result.values, best, least, result.start], dim=1).tolist()
+    names, white = ("picture", "best", "least", "grey"), torch.ones(3)
+    lines = [[(f"{name} {value:.3g}", white) for name, value in zip(names, row, strict=True)] for row in rows]
+    return torch.stack([note(lines_of_channel, SIDE) for lines_of_channel in lines])
+
+
+def _activation_grid(result: "FeatureVisualizationResult") -> Tensor:
+    side = max(result.grids.shape[-2:])
+    columns = [enlarge(rgb(column), side) for column in (result.images[list(result.gridded)], result.grids)]
+    return grid(torch.stack(columns, dim=1), (), ["image", result.layers[-1]])
+
+
+def captions(result: "FeatureVisualizationResult") -> dict[str, str]:
+    """What each picture shows, and how far the pictures of channels go beyond the images."""
+    scalars = result.scalars()
+    text = (
+        f"{result.about} Beside each picture its objective, and the probe images that excite the channel most and "
+        f"least. {scalars['beats_images']:.0%} of the pictures excite their channel more than any probe image does, "
+        f"the median {scalars['gain_over_images']:.1f} times as much: a picture far below 1 has found nothing, one "
+        f"far above shows what no image of the data contains.{omissions(result.left_out)}"
+    )
+    grids = (
+        "Every position of the deepest layer (at most 8 rows and columns, evenly spread) drawn as what excites the "
+        "pattern of channels that fires there; the area is in proportion to how strongly it fires. Each cell "
+        "is a picture of its own, not a piece of the image, and shows what the network could respond to."
+    )
+    return {"channels": text, "activation_grid": grids} if len(result.grids) else {"channels": text}
