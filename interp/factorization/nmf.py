@@ -26,6 +26,7 @@ class Factors:
     channel: Tensor  # (K, C) or (G, K, C) float32
     relative_error: Tensor  # () or (G,) float64: ||X - spatial @ channel|| / ||X||, 0 for X = 0
     sweeps: int  # until the change of the squared error fell below the tolerance
+    basis: Tensor | None = None  # what `Basis.factors` of it are, where they are not `channel`
 
 
 @torch.no_grad()

@@ -45,7 +45,8 @@ def factorise(
         sums += torch.stack([(x - own @ channel).double().square().sum(), x.double().square().sum()])
     left, total = summed(sums) if shared else sums
     error = (left / total).sqrt() if total > 0 else total
-    return replace(factors, spatial=spatial, channel=channel, relative_error=error)
+    basis = factors.channel if factors.basis is None else factors.basis
+    return replace(factors, spatial=spatial, channel=channel, relative_error=error, basis=basis)
 
 
 def prepared(rows: Tensor, negative: str, signed: bool = False) -> Tensor:
@@ -87,11 +88,12 @@ def reduce(
     matrix = rows.detach().float().cpu()
     by = {"sklearn": _sklearn, "pca": _pca, "kmeans": _kmeans}[solver]
     spatial, channel, done = by(matrix, groups, sweeps, tolerance, seed)
+    basis = channel.to(rows.device) if solver == "kmeans" else None
     length = channel.norm(dim=1)
     spatial, channel = spatial * length, torch.where(length[:, None] > 0, channel / length[:, None], 0)
     total = matrix.double().norm()
     error = (matrix - spatial @ channel).double().norm() / total if total > 0 else total
-    return Factors(spatial.to(rows.device), channel.to(rows.device), error.to(rows.device), done)
+    return Factors(spatial.to(rows.device), channel.to(rows.device), error.to(rows.device), done, basis)
 
 
 def random_start(rows: Tensor, groups: int, generator: torch.Generator) -> Tensor:
