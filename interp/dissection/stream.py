@@ -2,7 +2,7 @@
 
 The first pass runs the network, finds each unit's threshold, and keeps the maps that could still exceed it; the second
 reads the labels and counts. Memory depends on the units and on the quantile's share of the positions, not on the
-images. States of several processes merge to the same bits.
+images. What several processes find unites to the same bits.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -112,7 +112,7 @@ def tally(
             for name, batch in maps.items():
                 here = Maps(place[batch.image], batch.unit, batch.values)
                 here = here if len(labels.images) == len(indices) else here.where(here.image >= 0)
-                counts[name] = counts[name].merge(count(here, limits[name], labels, data.concepts))
+                counts[name] += count(here, limits[name], labels, data.concepts)
     return {name: Counts(*map(summed, (c.intersection, c.area, c.support))) for name, c in counts.items()}
 
 

@@ -16,7 +16,7 @@ from interp.processes.share import folded, part
 class TopImages:
     """The `keep` images with the highest values of each of U units; of equal values the earlier image comes first.
 
-    However the stream is divided and merged, the result is the same. Memory does not grow with the images.
+    However the stream is divided and united, the result is the same. Memory does not grow with the images.
     """
 
     def __init__(self, keep: int, first: int = 0) -> None:
@@ -30,10 +30,6 @@ class TopImages:
         numbers = torch.arange(self.next, self.next + peaks.shape[1]).expand(len(peaks), -1)
         self.next += peaks.shape[1]
         self._take(peaks, numbers)
-
-    def merge(self, other: "TopImages") -> None:
-        """Take in what another has kept of other images."""
-        self._take(other.values, other.images)
 
     def unite(self) -> None:
         """Take in what those of all processes that study together have kept."""

@@ -17,6 +17,11 @@ def enlarge(images: Tensor, side: int) -> Tensor:
     return interpolate(images.float(), size=(side, side), mode="nearest-exact")
 
 
+def cell_side(images: Tensor, small: int = 96) -> int:
+    """The side of cells for `images` (..., H, W): `small` pixels for those that are no larger, else 160."""
+    return small if max(images.shape[-2:]) <= small else 160
+
+
 def grid(cells: Tensor, rows: Sequence[str] = (), columns: Sequence[str] = ()) -> Tensor:
     """Cells (R, Q, 3, H, W) in [0, 1] as one picture uint8 (3, height, width) with names of rows and columns."""
     cells = torch.nn.functional.pad((cells.clamp(0, 1) * 255).round().byte(), (0, GAP, 0, GAP), value=BACKGROUND)

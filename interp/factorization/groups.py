@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
+from interp.correlation import correlations, matched
 from interp.errors import UserError
 from interp.factorization.encode import Basis
 from interp.factorization.reducers import factorise
@@ -90,10 +91,8 @@ def match_groups(channel: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
     Both (K,): int64 indices into `channel`, one to one, and float32 cosines; the assignment with the largest sum of
     cosines (Hungarian algorithm). A dead group (a row of zeros) has cosine 0 to all.
     """
-    from scipy.optimize import linear_sum_assignment
-
     cosine = normalize(previous, dim=1) @ normalize(channel, dim=1).T
-    order = torch.from_numpy(linear_sum_assignment(-cosine.numpy())[1])
+    order = matched(cosine)[1]
     return order, cosine.gather(1, order[:, None])[:, 0]
 
 
@@ -103,13 +102,11 @@ def match_maps(spatial: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
     Both of other networks: their grids may differ. Indices (K,) int64 into `spatial`, those of no partner last, and
     the correlations (min(K, K'),) float32 over images and positions, of the assignment with the largest sum.
     """
-    from scipy.optimize import linear_sum_assignment
-
     size = min(spatial.shape[-2], reference.shape[-2]), min(spatial.shape[-1], reference.shape[-1])
-    maps = [adaptive_avg_pool2d(each.float(), size).transpose(0, 1).flatten(1) for each in (reference, spatial)]
-    centred = [normalize(each - each.mean(dim=1, keepdim=True), dim=1) for each in maps]
-    correlation = centred[0] @ centred[1].T
-    rows, columns = map(torch.from_numpy, linear_sum_assignment(-correlation.numpy()))
+    # (K', P) and (K, P), over all images and positions
+    pooled = [adaptive_avg_pool2d(maps.float(), size).transpose(0, 1).flatten(1) for maps in (reference, spatial)]
+    correlation = correlations(*pooled)
+    rows, columns = matched(correlation)
     rest = torch.tensor([k for k in range(spatial.shape[1]) if k not in columns.tolist()], dtype=torch.int64)
     return torch.cat([columns, rest]), correlation[rows, columns]
 

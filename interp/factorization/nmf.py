@@ -52,21 +52,25 @@ def nmf(
     (`interp.processes.share`), as are the spatial factors then: a sweep sends K x (K + C) numbers. Raises UserError for
     negative rows, no sweep or more groups than rows or channels, ValueError for infinite or partly missing rows.
     """
-    if sweeps < 1:
-        raise UserError(f"sweeps={sweeps}: must be at least 1")
     batch = rows if rows.ndim == 3 else rows[None]
     count = int(summed(torch.tensor(batch.shape[1]))) if shared else batch.shape[1]
-    if not 1 <= groups <= min(count, batch.shape[2]):
-        raise UserError(
-            f"groups={groups} does not fit {count} positions x {batch.shape[2]} channels: "
-            f"choose 1 to {min(count, batch.shape[2])}"
-        )
+    check_fit(count, batch.shape[2], groups, sweeps)
     matrix = Matrix.read(batch, block, torch.device(device) if device else rows.device, shared, count)
     spatial, channel = _start(matrix, groups, start, sample)
     factors = _descend(matrix, spatial, channel, sweeps, tolerance)
     if rows.ndim == 3:
         return factors
     return Factors(factors.spatial[0], factors.channel[0], factors.relative_error[0], factors.sweeps)
+
+
+def check_fit(count: int, channels: int, groups: int, sweeps: int) -> None:
+    """Raise UserError where `count` rows of `channels` cannot be factorised into `groups` in `sweeps`."""
+    if sweeps < 1:
+        raise UserError(f"sweeps={sweeps}: must be at least 1")
+    if not 1 <= groups <= min(count, channels):
+        raise UserError(
+            f"groups={groups} does not fit {count} positions x {channels} channels: choose 1 to {min(count, channels)}"
+        )
 
 
 def _start(matrix: Matrix, groups: int, start: Tensor | None, sample: int) -> tuple[Tensor, Tensor]:

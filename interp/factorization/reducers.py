@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import unknown
-from interp.factorization.nmf import Factors, nmf
+from interp.factorization.nmf import Factors, check_fit, nmf
 from interp.processes.share import summed
 
 SOLVERS = ("hals", "sklearn", "pca", "kmeans")
@@ -84,7 +84,7 @@ def reduce(
         return nmf(rows, groups, sweeps=sweeps, tolerance=tolerance, shared=shared, start=start)
     if solver not in SOLVERS:
         raise unknown("solver", solver, SOLVERS)
-    nmf(rows[:1].clamp_min(0).expand(len(rows), -1), groups, sweeps=min(sweeps, 1))  # refuses what does not fit
+    check_fit(len(rows), rows.shape[1], groups, sweeps)
     matrix = rows.detach().float().cpu()
     by = {"sklearn": _sklearn, "pca": _pca, "kmeans": _kmeans}[solver]
     spatial, channel, done = by(matrix, groups, sweeps, tolerance, seed)
