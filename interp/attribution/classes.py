@@ -1,4 +1,19 @@
-"""Attributions to every class at once: which positions, channels and groups of a layer pushed which logits."""
+"""Attributions to every class at once: which positions, channels and groups of a layer pushed which logits.
+
+The studies use positions and groups. Channels (the article's other half, its sister notebook) are a building block for
+use from Python:
+
+>>> from interp.network.layers import Layer
+>>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(5))
+>>> images = torch.rand(2, 3, 6, 6)
+>>> _ = net.eval()(images)
+>>> tail = Tail(net, images, Layer.named(net, images, "1"))
+>>> pushed = channel_attribution(tail, torch.tensor([4]))  # of the logit of class 4
+>>> pushed.shape
+torch.Size([1, 2, 8])
+>>> torch.allclose(pushed.sum(dim=2)[0], all_classes(tail)[:, 4].sum(dim=(1, 2)), atol=1e-5)
+True
+"""
 
 from collections.abc import Sequence
 

@@ -25,7 +25,6 @@ class Rendered:
     start: Tensor  # (B,) the same before the first step
     history: Tensor  # (steps, B) the objectives under the transforms of each step
     film: Tensor  # (T, B, C, H, W) the images after as many steps as each threshold says
-    influence: Tensor  # (B, H, W) sum over the steps of |gradient at the pixel|, the largest 1: a transparency (MACO)
     canvas: Canvas  # where another render may go on
 
 
@@ -71,8 +70,8 @@ def evaluate(net: nn.Module, images: Tensor, objective: Parts, **scene: Tensor) 
 
 def _moves(
     scene: Scene, canvas: Canvas, transforms: Transforms, steps: int, rate: float, seed: int, redirect: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Move the canvas; after each step the objectives (B,) before it and their gradient (B, C, H, W) at the images."""
+) -> Iterator[Tensor]:
+    """Move the canvas; after each step the objectives (B,) before it."""
     maps = transforms.draw(steps, scene.group_count, canvas.size, seed)
     noise = torch.Generator(canvas.parameters[0].device).manual_seed(seed)
     relus = RedirectedRelu()
@@ -81,44 +80,39 @@ def _moves(
         redirected = step < redirect and relus.useful
         if redirected:
             relus.useful = False  # until the backward pass needs it
-        images = canvas()
-        values = scene.values(images, transforms, maps[step], noise, relus if redirected else nullcontext())
+        values = scene.values(canvas(), transforms, maps[step], noise, relus if redirected else nullcontext())
         if not values.requires_grad:
             raise UserError(f"{scene.name} does not depend on the image: choose another layer or objective")
-        at_images, *gradients = torch.autograd.grad(-values.sum(), [images, *canvas.parameters])
+        gradients = torch.autograd.grad(-values.sum(), canvas.parameters)
         for parameter, gradient in zip(canvas.parameters, gradients, strict=True):
             parameter.grad = gradient
         optimizer.step()
-        yield values.detach(), at_images
+        yield values.detach()
 
 
 def _followed(
     scene: Scene,
     canvas: Canvas,
     transforms: Transforms,
-    moves: Iterator[tuple[Tensor, Tensor]],
+    moves: Iterator[Tensor],
     thresholds: Collection[int],
     progress: Callable[[int], object] | None,
 ) -> Rendered:
     """What the `moves` of the canvas come to."""
     start, film, history = _values(scene, canvas, transforms, "at the start"), [], []
-    influence = torch.zeros_like(_images(canvas)[:, 0])
-    for done, (values, at_images) in enumerate(moves, start=1):
+    for done, values in enumerate(moves, start=1):
         history.append(values)
-        influence += at_images.abs().sum(dim=1)
         if done in thresholds:
             film.append(_images(canvas))
         if progress is not None:
             progress(done)
     values, images = _values(scene, canvas, transforms, "at the end"), _images(canvas)
-    most = influence.amax(dim=(1, 2), keepdim=True)
     return Rendered(
         images=images,
         values=values,
         start=start,
         history=torch.stack(history) if history else values.new_zeros(0, len(values)),
         film=torch.stack(film) if film else images.new_zeros(0, *images.shape),
-        influence=influence / torch.where(most > 0, most, 1.0),
         canvas=replace(canvas, parameters=[p.detach() for p in canvas.parameters]),
     )
 
