@@ -27,11 +27,11 @@ def saliency(net: nn.Module, images: Tensor, targets: Tensor, blank: Tensor, bat
     `net` must be in eval mode. `batch_size` images at a time bound the memory.
     """
     blanks = blank.to(images).expand_as(images[:1]).expand_as(images)
-    parts = [
+    gradients_of_batches = [
         [_gradient(net, batch, target) for batch in (image, empty)]
         for image, empty, target in zip(*(t.split(batch_size) for t in (images, blanks, targets)), strict=True)
     ]
-    gradient, baseline = (torch.cat(column) for column in zip(*parts, strict=True))
+    gradient, baseline = (torch.cat(column) for column in zip(*gradients_of_batches, strict=True))
     return Saliency(gradient, baseline)
 
 

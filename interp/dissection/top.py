@@ -65,10 +65,10 @@ def dissect_layers(
             tops[name].add(values.amax(dim=(2, 3)))
         return grids
 
-    found = dissect(net, data, [layer.name for layer in layers], view=view, **options)
+    dissections = dissect(net, data, [layer.name for layer in layers], view=view, **options)
     for top in tops.values():
         top.unite()
-    return found, tops
+    return dissections, tops
 
 
 @torch.no_grad()
@@ -92,6 +92,6 @@ def evidence(
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     pictures = torch.stack([data.image(index) for index in images.flatten().tolist()])
     values = layer.activations(net, pictures.to(device), batch_size).unflatten(0, images.shape)
-    own = values[torch.arange(len(units)), :, units]  # (S, n, h, w)
-    fires = masks(own.transpose(0, 1), thresholds[units], *pictures.shape[2:])
+    maps = values[torch.arange(len(units)), :, units]  # (S, n, h, w)
+    fires = masks(maps.transpose(0, 1), thresholds[units], *pictures.shape[2:])
     return (pictures * 255).round().byte().unflatten(0, images.shape).cpu(), fires.transpose(0, 1).cpu()

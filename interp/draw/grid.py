@@ -41,11 +41,11 @@ def grid(cells: Tensor, rows: Sequence[str] = (), columns: Sequence[str] = ()) -
 def stacked(pictures: Mapping[str, Tensor]) -> Tensor:
     """Pictures uint8 (3, height, width) of any sizes under each other, each under its name."""
     widest = max(picture.shape[2] for picture in pictures.values())
-    parts = []
+    names_and_pictures = []
     for name, picture in pictures.items():
         wide = torch.nn.functional.pad(picture, (0, widest - picture.shape[2], 0, 4 * GAP), value=BACKGROUND)
-        parts += [_text(name, widest, 28, align="left"), wide]
-    return torch.cat(parts, dim=1)
+        names_and_pictures += [_text(name, widest, 28, align="left"), wide]
+    return torch.cat(names_and_pictures, dim=1)
 
 
 def _text(text: str, width: int, height: int, align: str = "center") -> Tensor:

@@ -69,8 +69,8 @@ def picture(image: Tensor) -> str:
     longer = max(image.shape[-2:])
     if longer > LARGEST:
         image = interpolate(image[None].float(), scale_factor=LARGEST / longer, mode="bilinear", antialias=True)[0]
-    drawn = to_pil_image((image.detach().float().cpu().clamp(0, 1) * 255).round().byte())
-    return data_url(drawn, "PNG", optimize=True) if longer <= PIXELATED else data_url(drawn, "JPEG", quality=88)
+    pil_image = to_pil_image((image.detach().float().cpu().clamp(0, 1) * 255).round().byte())
+    return data_url(pil_image, "PNG", optimize=True) if longer <= PIXELATED else data_url(pil_image, "JPEG", quality=88)
 
 
 def _data(spatial: Tensor, effects: Tensor | None, class_names: Sequence[Sequence[str]] | None) -> dict[str, Any]:

@@ -31,7 +31,9 @@ def small(images: Tensor) -> Tensor:
 def thumbnails(images: Tensor, light: Tensor | None = None) -> Tensor:
     """Images (B, C, H, W) in [0, 1] or bytes as pictures uint8 (B, 3, 64, 64), dark where `light` (B, h, w) is 0."""
     kept = images if images.dtype == torch.uint8 else small(images)
-    shown = interpolate(rgb(kept.float() / 255), size=(SIDE, SIDE), mode="nearest-exact")
+    pictures = interpolate(rgb(kept.float() / 255), size=(SIDE, SIDE), mode="nearest-exact")
     if light is not None:
-        shown = shown * (0.15 + 0.85 * interpolate(light[:, None].float(), size=(SIDE, SIDE), mode="nearest-exact"))
-    return (shown.clamp(0, 1) * 255).round().to(torch.uint8)
+        pictures = pictures * (
+            0.15 + 0.85 * interpolate(light[:, None].float(), size=(SIDE, SIDE), mode="nearest-exact")
+        )
+    return (pictures.clamp(0, 1) * 255).round().to(torch.uint8)

@@ -39,10 +39,10 @@ def factorise(
     channel = factors.channel[:, :count] - factors.channel[:, count:]
     length = channel.norm(dim=1)
     spatial, channel = factors.spatial * length, channel / length.clamp_min(1e-30)[:, None]
-    parts = list(zip(rows.split(BLOCK), spatial.split(BLOCK), strict=True))
+    blocks = list(zip(rows.split(BLOCK), spatial.split(BLOCK), strict=True))
     sums = rows.new_zeros(2, dtype=torch.float64)
-    for x, own in parts:
-        sums += torch.stack([(x - own @ channel).double().square().sum(), x.double().square().sum()])
+    for x, spatial_of_block in blocks:
+        sums += torch.stack([(x - spatial_of_block @ channel).double().square().sum(), x.double().square().sum()])
     left, total = summed(sums) if shared else sums
     error = (left / total).sqrt() if total > 0 else total
     basis = factors.channel if factors.basis is None else factors.basis
