@@ -34,16 +34,20 @@ class SideBySide(Result):
     def pictures(self) -> dict[str, Tensor]:
         of_all = drawn("pictures of", {name: result.pictures for name, result in self.results.items()})
         keys = dict.fromkeys(key for pictures in of_all.values() for key in pictures)
-        each = {key: stacked({n: pictures[key] for n, pictures in of_all.items() if key in pictures}) for key in keys}
-        return each | {key: picture for key, (picture, _) in self._differences.items()}
+        side_by_side = {
+            key: stacked({n: pictures[key] for n, pictures in of_all.items() if key in pictures}) for key in keys
+        }
+        return side_by_side | {key: picture for key, (picture, _) in self._differences.items()}
 
     def captions(self) -> dict[str, str]:
-        said: dict[str, dict[str, str]] = {}
+        texts_by_key: dict[str, dict[str, str]] = {}
         for name, result in self.results.items():
             for key, text in result.captions().items():
-                said.setdefault(key, {})[name] = text
-        each = {key: " ".join(f"{name}: {text}" for name, text in texts.items()) for key, texts in said.items()}
-        return each | {key: text for key, (_, text) in self._differences.items()}
+                texts_by_key.setdefault(key, {})[name] = text
+        of_each = {
+            key: " ".join(f"{name}: {text}" for name, text in texts.items()) for key, texts in texts_by_key.items()
+        }
+        return of_each | {key: text for key, (_, text) in self._differences.items()}
 
     def tables(self) -> dict[str, tuple[list[str], list[list[Cell]]]]:
         scalars = {name: result.scalars() for name, result in self.results.items()}
@@ -55,8 +59,8 @@ class SideBySide(Result):
 
     def widgets(self) -> dict[str, str]:
         columns, rows = self.tables()["scalars"]
-        shown = [[f"{cell:.4g}" if isinstance(cell, float) else cell for cell in row] for row in rows]
-        return {"scalars": html_table(columns, shown, "What the study measured in each network; nan: not measured.")}
+        texts = [[f"{cell:.4g}" if isinstance(cell, float) else cell for cell in row] for row in rows]
+        return {"scalars": html_table(columns, texts, "What the study measured in each network; nan: not measured.")}
 
     def save(self, folder: Path, **about: Any) -> None:
         """Write `result.json` alone: the tensors lie with each network's own result."""

@@ -46,13 +46,13 @@ def predictions(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Pre
 
     Batches that many processes share (`interp.processes.share`) are put together on the first, which goes on alone.
     """
-    true, said, sure = list[Tensor](), list[Tensor](), list[Tensor]()
+    true, predicted, confidences = list[Tensor](), list[Tensor](), list[Tensor]()
     for images, labels in batches:
         logits = net(images).float()
         confidence = logits.softmax(dim=1).amax(dim=1)
-        for column, part in ((true, labels), (said, answers(logits)), (sure, confidence)):
+        for column, part in ((true, labels), (predicted, answers(logits)), (confidences, confidence)):
             column.append(part.cpu())
-    return Predictions(*handed_in(true, said, sure))
+    return Predictions(*handed_in(true, predicted, confidences))
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,10 @@ class Counts:
     def totals(self) -> tuple[Tensor, Tensor, Tensor]:
         """Images of each class, images predicted as it, and both at once; (J,) int64 each."""
         right = self.images * (self.true == self.predicted)
-        parts = ((self.true, self.images), (self.predicted, self.images), (self.true, right))
-        of_class, as_class, hits = (self.images.new_zeros(self.classes).index_add(0, *part) for part in parts)
+        class_and_images = ((self.true, self.images), (self.predicted, self.images), (self.true, right))
+        of_class, as_class, hits = (
+            self.images.new_zeros(self.classes).index_add(0, *pair) for pair in class_and_images
+        )
         return of_class, as_class, hits
 
     def at(self, pairs: Tensor) -> Tensor:

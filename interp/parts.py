@@ -32,16 +32,16 @@ def attempt(left_out: list[str], name: str, make: Callable[[], T], *, settings: 
 
 def each_of(left_out: list[str], makers: Mapping[str, Callable[[], T]], *, settings: bool = True) -> dict[str, T]:
     """What each of the `makers` returns, by name, as `attempt` has it; raises the first error where all fail."""
-    made, errors = dict[str, T](), list[Exception]()
+    results, errors = dict[str, T](), list[Exception]()
     for name, make in makers.items():
         try:
-            made[name] = make()
+            results[name] = make()
         except Exception as error:
             _note(left_out, name, error, settings)
             errors.append(error)
-    if errors and not made:
+    if errors and not results:
         raise errors[0]
-    return made
+    return results
 
 
 def of_those_that_can(
@@ -81,10 +81,10 @@ def omissions(left_out: list[str] | tuple[str, ...]) -> str:
 
 def drawn(kind: str, makers: Mapping[str, Callable[[], T]]) -> dict[str, T]:
     """What each of the `makers` returns, by name; one that raises is reported with its traceback and left out."""
-    made = {}
+    results = {}
     for name, make in makers.items():
         try:
-            made[name] = make()
+            results[name] = make()
         except Exception as error:
             log.warning("the %s %s is left out: %s", kind, name, reason(error), exc_info=error)
-    return made
+    return results

@@ -58,8 +58,8 @@ class Probe:
 
     def agreed(self) -> "Probe":
         """The same probe; raises UserError where processes that study together have others."""
-        about = (int((self.images * 255).round().long().sum()), tuple(self.labels.tolist()), self.class_names)
-        if len(set(everyones(about))) > 1:
+        fingerprint = (int((self.images * 255).round().long().sum()), tuple(self.labels.tolist()), self.class_names)
+        if len(set(everyones(fingerprint))) > 1:
             raise UserError("the processes read different images: give each machine the same data, in the same order")
         return self
 
@@ -76,9 +76,9 @@ class Probe:
             here = slice(mine.start, mine.stop)
             yield from zip(self.images[here].split(size), self.labels[here].split(size), strict=True)
             return
-        stream, own = torch.Generator().manual_seed(0), Subset(cast(Dataset, self.dataset), mine)
+        stream, own_share = torch.Generator().manual_seed(0), Subset(cast(Dataset, self.dataset), mine)
         loader = DataLoader(
-            own, size, num_workers=self.workers, generator=stream, worker_init_fn=obey_parent,
+            own_share, size, num_workers=self.workers, generator=stream, worker_init_fn=obey_parent,
             multiprocessing_context=worker_context(self.workers),
         )  # fmt: skip
         for images, labels in loader:

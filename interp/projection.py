@@ -61,9 +61,9 @@ def embed(
         kept = (vectors.float(), labels, answers(logits), (small.clamp(0, 1) * 255).round().byte())
         for column, part in zip(columns, kept, strict=True):
             column.append(part.cpu())
-    found = Embeddings(*handed_in(*columns))
-    finite(found.vectors, "the embeddings")
-    return found
+    embeddings = Embeddings(*handed_in(*columns))
+    finite(embeddings.vectors, "the embeddings")
+    return embeddings
 
 
 def _read(net: nn.Module, images: Tensor, layer: str, at: Layout | None) -> tuple[Tensor, Tensor]:
@@ -99,8 +99,8 @@ def reduce(vectors: Tensor, dimensions: int = 50, seed: int = 0) -> tuple[Tensor
     count = min(dimensions, *vectors.shape)
     if not (variance := float(centred.square().sum())):
         return centred[:, :count].float(), 1.0
-    found = torch.from_numpy(PCA(count, random_state=seed).fit_transform(centred.numpy()))
-    return found.float(), float(found.square().sum()) / variance
+    components = torch.from_numpy(PCA(count, random_state=seed).fit_transform(centred.numpy()))
+    return components.float(), float(components.square().sum()) / variance
 
 
 def project(
@@ -116,8 +116,8 @@ def project(
         raise unknown("projection method", method, METHODS)
     if len(vectors) < 5:
         raise UserError(f"a projection needs at least 5 images, there are {len(vectors)}")
-    found = METHODS[method](vectors, start, iterations, seed)
-    return turned(found, found if start is None else start)
+    layout = METHODS[method](vectors, start, iterations, seed)
+    return turned(layout, layout if start is None else start)
 
 
 def _tsne(vectors: Tensor, start: Tensor | None, iterations: int, seed: int) -> Tensor:

@@ -4,16 +4,22 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from threading import Barrier
+from typing import Any, cast
 
 import torch
 from torch import distributed as dist
 from torch import multiprocessing
 
+from interp.processes import share
 from interp.processes.background import Background
+from interp.processes.exchange import Study
 
 
 def on_processes(size: int, function: Callable[..., Any], folder: Path, *given: Any, seconds: float = 120) -> list[Any]:
@@ -35,6 +41,43 @@ def on_processes(size: int, function: Callable[..., Any], folder: Path, *given: 
         for process in context.processes:
             process.kill()
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(size)]
+
+
+def unite(states: Sequence[Any]) -> None:
+    """Call `unite()` of the states of as many processes, which are threads here: many times faster to start."""
+    size, barrier = len(states), Barrier(len(states), timeout=60)
+    sent: list[Any] = [None] * size
+
+    def one(rank: int, state: Any) -> None:
+        share._under_way.set(cast(Study, _Thread(rank, size, barrier, sent)))
+        state.unite()
+
+    with ThreadPoolExecutor(size) as threads:
+        list(threads.map(one, range(size), states))
+
+
+@dataclass
+class _Thread:
+    """What `unite` needs of a `Study`."""
+
+    rank: int
+    size: int
+    barrier: Barrier
+    sent: list[Any]
+    alone: bool = False
+
+    def _all(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        self.sent[self.rank] = tensor
+        self.barrier.wait()
+        everyones = list(self.sent)
+        self.barrier.wait()
+        return everyones
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        return sum(self._all(tensor))
+
+    def fold(self, mine: torch.Tensor, merge: Callable, *, to_all: bool) -> torch.Tensor:
+        return reduce(merge, self._all(mine))
 
 
 def _one(rank: int, size: int, port: int, function: Callable, folder: str, given: tuple, seconds: float) -> None:

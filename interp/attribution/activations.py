@@ -76,8 +76,8 @@ def unseen(
     if not runs:
         return f"no {kinds[0].__name__} layer runs"
     other = sum(calls.values()) - runs.total()
-    said = ", ".join(f"{count} x {name}" for name, count in calls.items())
-    return f"{other} of its activations ({said}) are not layers that it knows" if other else ""
+    unknown_calls = ", ".join(f"{count} x {name}" for name, count in calls.items())
+    return f"{other} of its activations ({unknown_calls}) are not layers that it knows" if other else ""
 
 
 def hookable(net: nn.Module) -> nn.Module:

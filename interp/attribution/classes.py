@@ -1,4 +1,19 @@
-"""Attributions to every class at once: which positions, channels and groups of a layer pushed which logits."""
+"""Attributions to every class at once: which positions, channels and groups of a layer pushed which logits.
+
+The studies use positions and groups. Channels (the article's other half, its sister notebook) are a building block for
+use from Python:
+
+>>> from interp.network.layers import Layer
+>>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(5))
+>>> images = torch.rand(2, 3, 6, 6)
+>>> _ = net.eval()(images)
+>>> tail = Tail(net, images, Layer.named(net, images, "1"))
+>>> pushed = channel_attribution(tail, torch.tensor([4]))  # of the logit of class 4
+>>> pushed.shape
+torch.Size([1, 2, 8])
+>>> torch.allclose(pushed.sum(dim=2)[0], all_classes(tail)[:, 4].sum(dim=(1, 2)), atol=1e-5)
+True
+"""
 
 from collections.abc import Sequence
 
@@ -21,12 +36,12 @@ def all_classes(tail: Tail, *, smooth: bool = False, chunk: int = 128) -> Tensor
     size = max(1, chunk // images)
     classes = tail(activations).shape[1]
     if classes <= height * width:
-        parts = torch.arange(classes, device=activations.device).split(size)
-        found = torch.cat([(tail.pull(part, smooth) * activations).sum(dim=2) for part in parts])
-        return found.transpose(0, 1)
+        batches = torch.arange(classes, device=activations.device).split(size)
+        attributions = torch.cat([(tail.pull(part, smooth) * activations).sum(dim=2) for part in batches])
+        return attributions.transpose(0, 1)
     places = torch.arange(height * width, device=activations.device).split(size)
-    found = torch.cat([tail.push(_only(activations, part), smooth) for part in places])
-    return found.permute(1, 2, 0).unflatten(2, (height, width))
+    attributions = torch.cat([tail.push(_only(activations, part), smooth) for part in places])
+    return attributions.permute(1, 2, 0).unflatten(2, (height, width))
 
 
 def _only(activations: Tensor, places: Tensor) -> Tensor:
@@ -46,9 +61,9 @@ def group_effects(tail: Tail, spatial: Tensor, channel: Tensor) -> tuple[Tensor,
     Groups are maps (B, K, h, w) x channel factors (K, C). The sum over groups and the residual is gradient x
     activation, since the effect is linear in the activations: K + 1 forward-mode products.
     """
-    parts = group_activations(spatial, channel)
-    residual = tail.activations - parts.sum(dim=0)
-    pushed = tail.push(torch.cat([parts, residual[None]]))
+    activations_of_groups = group_activations(spatial, channel)
+    residual = tail.activations - activations_of_groups.sum(dim=0)
+    pushed = tail.push(torch.cat([activations_of_groups, residual[None]]))
     return pushed[:-1].transpose(0, 1), pushed[-1]
 
 

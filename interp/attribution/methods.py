@@ -95,19 +95,19 @@ def unfit(net: nn.Module, method: str, images: Tensor, layer: str | Layer | None
     """`why_not` as far as the network's layers tell, without a map. Looks at two images."""
     from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR
 
-    one = images[:2]
+    two_images = images[:2]
     if method in HOOKING:
         guided = method == "guided_backprop"
         kinds, among = ((nn.ReLU,), RELU) if guided else (tuple(SUPPORTED_NON_LINEAR), NONLINEAR)
         try:
-            return unseen(_subject(net, method, one), one, kinds, among)
+            return unseen(_subject(net, method, two_images), two_images, kinds, among)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # other activations for the second image, or a network that cannot be copied
             return reason(error)
     if method == "grad_cam" and not isinstance(layer, Layer):
         try:
-            choose_layer(net, one, layer, signed=True)
+            choose_layer(net, two_images, layer, signed=True)
         except UserError:
             if layer:
                 raise
@@ -132,8 +132,8 @@ def completeness_error(net: nn.Module, task: Task, found: Tensor) -> float:
     """How far attributions (B, C, H, W) are from adding up to logit(image) - logit(blank), relative to that; median."""
 
     def chosen(images: Tensor) -> Tensor:
-        parts = replace(task, images=images).parts()
-        return torch.cat([net(p.images).float().gather(1, p.targets[:, None])[:, 0] for p in parts])
+        batches = replace(task, images=images).parts()
+        return torch.cat([net(p.images).float().gather(1, p.targets[:, None])[:, 0] for p in batches])
 
     sums, difference = found.float().flatten(1).sum(dim=1), chosen(task.images) - chosen(task.blanks)
     rounding = 1e-4 * found.float().abs().flatten(1).sum(dim=1)  # where they cancel each other, that is what is left

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from interp import correlation
+
 
 @dataclass(frozen=True)
 class Saliency:
@@ -25,11 +27,11 @@ def saliency(net: nn.Module, images: Tensor, targets: Tensor, blank: Tensor, bat
     `net` must be in eval mode. `batch_size` images at a time bound the memory.
     """
     blanks = blank.to(images).expand_as(images[:1]).expand_as(images)
-    parts = [
+    gradients_of_batches = [
         [_gradient(net, batch, target) for batch in (image, empty)]
         for image, empty, target in zip(*(t.split(batch_size) for t in (images, blanks, targets)), strict=True)
     ]
-    gradient, baseline = (torch.cat(column) for column in zip(*parts, strict=True))
+    gradient, baseline = (torch.cat(column) for column in zip(*gradients_of_batches, strict=True))
     return Saliency(gradient, baseline)
 
 
@@ -52,22 +54,5 @@ def _gradient(net: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
 
 
 def spearman(first: Tensor, second: Tensor) -> Tensor:
-    """Rank correlation (B,) in [-1, 1] of each row of two tensors (B, M); ties share their mean rank.
-
-    0 where a row is constant.
-
-    >>> spearman(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[2.0, 4.0, 9.0]])).tolist()
-    [1.0]
-    """
-    ranks = [_ranks(row.double()) for row in (first, second)]
-    centred = [rank - rank.mean(dim=1, keepdim=True) for rank in ranks]
-    length = centred[0].norm(dim=1) * centred[1].norm(dim=1)
-    return torch.where(length > 0, (centred[0] * centred[1]).sum(dim=1) / length, 0).float()
-
-
-def _ranks(rows: Tensor) -> Tensor:
-    """Mean rank of each value in its row: the mean of how many are smaller and how many are no larger."""
-    ordered = rows.sort(dim=1).values
-    smaller = torch.searchsorted(ordered, rows)
-    no_larger = torch.searchsorted(ordered, rows, right=True)
-    return (smaller + no_larger).double() / 2
+    """`interp.correlation.spearman` (B,) in float32."""
+    return correlation.spearman(first, second).float()

@@ -55,8 +55,8 @@ def map_checks(
     Draws random numbers from torch's global stream.
     """
     task = settled(net, method, task)
-    found = attribute(net, method, task)
-    maps = found.sum(dim=1)
+    attributions = attribute(net, method, task)
+    maps = attributions.sum(dim=1)
     deleted, inserted = areas(net, task, ranking(method, maps))
     checks: dict[str, Callable[[], float]] = {
         "class_correlation": lambda: class_correlation(net, method, task, maps),
@@ -64,17 +64,17 @@ def map_checks(
         "deletion_gain": lambda: float((chance[0] - deleted).mean()),
         "insertion_gain": lambda: float((inserted - chance[1]).mean()),
         "change_under_noise": lambda: change_under_noise(net, method, task),
-        "completeness_error": lambda: completeness_error(net, task, found),
+        "completeness_error": lambda: completeness_error(net, task, attributions),
     }
     wanted = {"weights_correlation": weights, "completeness_error": method in COMPLETE}
-    made = {
+    values = {
         name: attempt(
             [] if left_out is None else left_out, f"{method}'s {name.replace('_', ' ')}", partial(_known, check)
         )
         for name, check in checks.items()
         if wanted.get(name, True)
     }
-    return {name: value for name, value in made.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _known(check: Callable[[], float]) -> float:
@@ -103,8 +103,8 @@ def class_correlation(net: nn.Module, method: str, task: Task, maps: Tensor) -> 
 
 def weights_correlation(net: nn.Module, method: str, task: Task, maps: Tensor) -> float:
     """Similarity of `maps` to those of the network with random weights, mean over a cascade (Adebayo et al. 2018)."""
-    found = [similarity(maps, attribute(other, method, task).sum(dim=1)) for other in cascade(net)]
-    return sum(found) / len(found)
+    similarities = [similarity(maps, attribute(other, method, task).sum(dim=1)) for other in cascade(net)]
+    return sum(similarities) / len(similarities)
 
 
 def cascade(net: nn.Module, stages: int = STAGES) -> Iterator[nn.Module]:
@@ -159,8 +159,8 @@ def _mixed(images: Tensor, others: Tensor, order: Tensor) -> Iterator[Tensor]:
 @torch.no_grad()
 def probability(net: nn.Module, task: Task) -> Tensor:
     """The probabilities (B,) of the targets."""
-    found = [net(p.images).float().softmax(dim=1).gather(1, p.targets[:, None])[:, 0] for p in task.parts()]
-    return torch.cat(found)
+    probabilities = [net(p.images).float().softmax(dim=1).gather(1, p.targets[:, None])[:, 0] for p in task.parts()]
+    return torch.cat(probabilities)
 
 
 def change_under_noise(net: nn.Module, method: str, task: Task) -> float:
@@ -187,12 +187,12 @@ def failed(check: str, value: float) -> bool:
 
 def verdict(checks: dict[str, dict[str, float]]) -> str:
     """Sentences on which methods fail which of their `checks` (by method, then by check), and what that means."""
-    said = []
+    sentences = []
     for check, (_, meaning) in LIMITS.items():
         values = {method: found[check] for method, found in checks.items() if check in found}
         bad = {method: value for method, value in values.items() if failed(check, value)}
         if 2 < len(bad) == len(values):
-            said.append(f"every method ({min(bad.values()):.2f} to {max(bad.values()):.2f}): {meaning}.")
+            sentences.append(f"every method ({min(bad.values()):.2f} to {max(bad.values()):.2f}): {meaning}.")
         elif bad:
-            said.append(f"{', '.join(f'{method} ({value:.2f})' for method, value in bad.items())}: {meaning}.")
-    return " ".join(["Failed checks:", *said] if said else ["All checks are passed."])
+            sentences.append(f"{', '.join(f'{method} ({value:.2f})' for method, value in bad.items())}: {meaning}.")
+    return " ".join(["Failed checks:", *sentences] if sentences else ["All checks are passed."])

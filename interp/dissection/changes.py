@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from interp.correlation import spearman
 from interp.dissection.result import Dissection
 from interp.errors import UserError
 
@@ -43,9 +44,4 @@ def rank_correlation(before: Tensor, after: Tensor) -> Tensor:
 
     Equal values share their mean rank; 0 for a unit that is constant in either.
     """
-    from scipy.stats import rankdata
-
-    ranks = (torch.from_numpy(rankdata(part.cpu().numpy(), axis=0)) for part in (before, after))
-    first, second = (r - r.mean(dim=0) for r in ranks)
-    length = first.norm(dim=0) * second.norm(dim=0)
-    return torch.where(length > 0, (first * second).sum(dim=0) / length.clamp_min(1e-300), 0.0)
+    return spearman(before.T, after.T).cpu()

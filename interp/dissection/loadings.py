@@ -52,7 +52,9 @@ def concept_loadings(
     generator = torch.Generator().manual_seed(seed)
     count = int(members.sum())
     draws = (torch.randperm(len(rows), generator=generator)[:count].to(rows.device) for _ in range(repeats))
-    by_chance = torch.tensor([float(_leading(rows[drawn])[0].square().amax()) for drawn in draws], dtype=torch.float64)
+    by_chance = torch.tensor(
+        [float(_leading(rows[chosen])[0].square().amax()) for chosen in draws], dtype=torch.float64
+    )
     largest = float(leading.square().amax())
     chance = float(by_chance.quantile(0.95)) if repeats else 0.0
     return Loadings(leading, energy, largest, by_chance, largest > max(share, chance))

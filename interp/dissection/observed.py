@@ -34,11 +34,6 @@ class Observed:
         self.quantile.add(activations.transpose(0, 1).flatten(1))
         self.maps.add(Maps.above(activations, self.quantile.bound().to(activations.device)))
 
-    def merge(self, quantile: Quantile, broken: Tensor) -> None:
-        """Take in what another process found in its share; its maps stay with it."""
-        self.quantile.merge(quantile)
-        self.broken |= broken.to(self.broken.device)
-
     def unite(self) -> None:
         """Take in what all processes that study together found in their shares; each keeps its maps."""
         self.quantile.unite()

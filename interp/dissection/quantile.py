@@ -4,7 +4,7 @@ T = the (m + 1)-th largest of n values, m = floor(quantile n), without interpola
 """
 
 import math
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -28,10 +28,6 @@ class Quantile(Protocol):
         """(U,) float32."""
         ...
 
-    def merge(self, other: Any) -> None:
-        """Take in what another of the same kind has seen in another part of the stream."""
-        ...
-
     def unite(self) -> None:
         """Take in what those of all processes that study together have seen, on each (`interp.processes.share`)."""
         ...
@@ -51,9 +47,6 @@ class Known:
 
     thresholds = bound
 
-    def merge(self, other: "Known") -> None:
-        pass
-
     def unite(self) -> None:
         pass
 
@@ -62,7 +55,7 @@ class TopValues:
     """Exact thresholds of `units` U units over `total` n values each, n known beforehand.
 
     Keeps the m + 1 largest values of each unit, and as many again or `spare` that wait to be sorted. Whatever the
-    order and however the stream is divided and merged, the result has the same bits.
+    order and however the stream is divided and united, the result has the same bits.
     """
 
     def __init__(self, units: int, total: int, quantile: float, spare: int = 8192) -> None:
@@ -96,13 +89,6 @@ class TopValues:
         self._sort()
         return self._largest[:, -1]
 
-    def merge(self, other: "TopValues") -> None:
-        self._sort()
-        other._sort()
-        self.seen += other.seen
-        self._waiting = [other._largest.to(self._largest.device)]
-        self._sort()
-
     def unite(self) -> None:
         self._sort()
         self.seen = int(summed(torch.tensor(self.seen)))
@@ -119,7 +105,7 @@ class BinnedValues:
 
     A bin holds the float32 numbers that agree in sign, exponent and 7 bits of the mantissa. The result is the largest
     number of the bin that T lies in: T <= result <= T + |T| / 128 (+ 2^-133), so that at most a share of `quantile`
-    exceeds it and a constant unit never does. Histograms merge by adding: same bits, however the stream is divided.
+    exceeds it and a constant unit never does. Histograms unite by adding: same bits, however the stream is divided.
     """
 
     BINS = 2**16
@@ -137,9 +123,6 @@ class BinnedValues:
         bins = ((ordered >> 16) + self.BINS // 2).long()
         flat = bins + torch.arange(len(values), device=values.device)[:, None] * self.BINS
         self.counts.view(-1).index_add_(0, flat.flatten(), torch.ones_like(flat).flatten())
-
-    def merge(self, other: "BinnedValues") -> None:
-        self.counts = self.counts + other.counts.to(self.counts.device)
 
     def unite(self) -> None:
         self.counts = summed(self.counts)

@@ -55,9 +55,9 @@ class Dissection(Result):
     def together(cls, found: "Sequence[Dissection]") -> "Dissection":
         """The units of several layers in a row, dissected on the same data; the level of chance is left out."""
         first = found[0]
-        own = {n: torch.cat([getattr(f, n) for f in found]) for n in ("thresholds", "intersection", "area")}
+        joined = {n: torch.cat([getattr(f, n) for f in found]) for n in ("thresholds", "intersection", "area")}
         layer, chance = ", ".join(f.layer for f in found), first.chance[:0]
-        return cls(**vars(first) | own | {"layer": layer, "chance": chance})
+        return cls(**vars(first) | joined | {"layer": layer, "chance": chance})
 
     @property
     def iou(self) -> Tensor:
@@ -147,8 +147,8 @@ class Dissection(Result):
 
 def broken_units(found: Iterable[Dissection]) -> list[str]:
     """What to say of units that put out NaN or infinity, layer by layer; raises ValueError where no other is left."""
-    counts = {one.layer: (int(one.broken.sum()), len(one.broken)) for one in found}
+    counts = {dissection.layer: (int(dissection.broken.sum()), len(dissection.broken)) for dissection in found}
     if counts and all(broken == units for broken, units in counts.values()):
         raise ValueError(f"every unit of {', '.join(counts)} puts out NaN or infinity")
-    said = {layer: f"{broken} of {units} units of {layer}" for layer, (broken, units) in counts.items() if broken}
-    return [f"{text} (they put out NaN or infinity)" for text in said.values()]
+    sentences = {layer: f"{broken} of {units} units of {layer}" for layer, (broken, units) in counts.items() if broken}
+    return [f"{text} (they put out NaN or infinity)" for text in sentences.values()]

@@ -56,10 +56,12 @@ def see(net: nn.Module, data: ConceptData, layers: Sequence[Layer], keep: int = 
             pooled[name].append(values.float().mean(dim=(2, 3)).cpu())
         return grids
 
-    found = dissect(whole, data, [*(whole.prefix + layer.name for layer in layers), "logits"], view=view, **options)
+    dissections = dissect(
+        whole, data, [*(whole.prefix + layer.name for layer in layers), "logits"], view=view, **options
+    )
     for top in tops.values():
         top.unite()
-    return Seen(found, tops, {name: gathered(parts) for name, parts in pooled.items()}, gathered(answered))
+    return Seen(dissections, tops, {name: gathered(batches) for name, batches in pooled.items()}, gathered(answered))
 
 
 SURVIVAL = ("detectors", "concepts", "kept", "lost", "gained", "IoU kept", "rank correlation")
@@ -72,11 +74,11 @@ def survival(before: Seen, after: Seen, layer: str) -> Tensor:
     before of the IoU with their concept over what it was (0 without any); the mean over units without NaN of Spearman's
     correlation of their pooled activations, over the same images.
     """
-    found = change(before.found[layer], after.found[layer])
+    changes = change(before.found[layer], after.found[layer])
     had = before.found[layer].detectors
     first, second = (seen.pooled[layer] for seen in (before, after))
     alive = (first.std(dim=0, correction=0) > 0) & (first.isfinite() & second.isfinite()).all(dim=0)
     correlation = rank_correlation(first[:, alive], second[:, alive])
-    counts = [*after.found[layer].level(), *(int(part.sum()) for part in (found.kept, found.lost, found.gained))]
-    means = [float(part.mean()) if len(part) else 0.0 for part in (found.iou_kept[had], correlation)]
+    counts = [*after.found[layer].level(), *(int(part.sum()) for part in (changes.kept, changes.lost, changes.gained))]
+    means = [float(part.mean()) if len(part) else 0.0 for part in (changes.iou_kept[had], correlation)]
     return torch.tensor([*counts, *means], dtype=torch.float64)

@@ -130,10 +130,10 @@ def axis_alignment(
     levels: list[tuple[int, int]] = []
     for start in range(0, len(bases), at_once):
         named = {str(start + place): basis for place, basis in enumerate(bases[start : start + at_once])}
-        found = dissect(net, data, [layer], view=_in_bases(at, named), **options)
-        if any(one.broken.any() for one in found.values()):
+        dissections = dissect(net, data, [layer], view=_in_bases(at, named), **options)
+        if any(dissection.broken.any() for dissection in dissections.values()):
             raise ValueError(f"units of {layer} put out NaN or infinity: mixed with them, so does every rotated unit")
-        levels += [found[name].level() for name in named]
+        levels += [dissections[name].level() for name in named]
     counts = torch.tensor(levels)
     rotated = counts[2:].view(len(alphas), rotations, 2)
     return AxisAlignment(layer, counts[0], counts[1], torch.tensor(alphas, dtype=torch.float64), rotated)

@@ -2,7 +2,7 @@
 
 The first pass runs the network, finds each unit's threshold, and keeps the maps that could still exceed it; the second
 reads the labels and counts. Memory depends on the units and on the quantile's share of the positions, not on the
-images. States of several processes merge to the same bits.
+images. What several processes find unites to the same bits.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -59,7 +59,7 @@ def observe(
                 observed[name] = start(name, tuple(values.shape))
             same_shape(name, values, observed[name])
             observed[name].add(values.float())
-    shapes = from_first({name: (1, len(one.broken), *one.grid) for name, one in observed.items()})
+    shapes = from_first({name: (1, len(state.broken), *state.grid) for name, state in observed.items()})
     for name, shape in shapes.items():
         if name not in observed:  # a process without a share
             observed[name] = start(name, shape)
@@ -112,7 +112,7 @@ def tally(
             for name, batch in maps.items():
                 here = Maps(place[batch.image], batch.unit, batch.values)
                 here = here if len(labels.images) == len(indices) else here.where(here.image >= 0)
-                counts[name] = counts[name].merge(count(here, limits[name], labels, data.concepts))
+                counts[name] += count(here, limits[name], labels, data.concepts)
     return {name: Counts(*map(summed, (c.intersection, c.area, c.support))) for name, c in counts.items()}
 
 
@@ -138,15 +138,17 @@ def dissect(
     `shuffles` further counts with the labels of images exchanged at random give the level of chance. Warns of units
     that put out NaN and of concepts without a pixel; the rest is computed. `net` must be in eval mode.
     """
-    seen = observe(net, data, layers, thresholds=thresholds, quantile=quantile, batch_size=batch_size, view=view)
-    limits = {name: one.thresholds() for name, one in seen.items()}
-    parts: list[ConceptData] = [data, *(shuffled_labels(data, seed + number) for number in range(shuffles))]
+    observed = observe(net, data, layers, thresholds=thresholds, quantile=quantile, batch_size=batch_size, view=view)
+    limits = {name: state.thresholds() for name, state in observed.items()}
+    data_sets: list[ConceptData] = [data, *(shuffled_labels(data, seed + number) for number in range(shuffles))]
     device = _exact(_device(net))
-    counts, *chance = (tally(seen, part, limits, batch_size=batch_size, device=device) for part in parts)
-    found = {}
+    counts, *chance = (
+        tally(observed, data_set, limits, batch_size=batch_size, device=device) for data_set in data_sets
+    )
+    dissections = {}
     for name, limit in limits.items():
         by_chance = [Dissection.of(name, data.concepts, limit, c[name], minimum).level() for c in chance]
-        found[name] = Dissection.of(name, data.concepts, limit, counts[name], minimum, by_chance)
+        dissections[name] = Dissection.of(name, data.concepts, limit, counts[name], minimum, by_chance)
         if is_first():
-            found[name].warn()
-    return found
+            dissections[name].warn()
+    return dissections

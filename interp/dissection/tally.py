@@ -48,7 +48,7 @@ class Counts:
         shapes = ((units, len(concepts)), (units, len(concepts.categories)), (len(concepts),))
         return cls(*(torch.zeros(shape, dtype=torch.int64, device=device) for shape in shapes))
 
-    def merge(self, other: "Counts") -> "Counts":
+    def __add__(self, other: "Counts") -> "Counts":
         """Of the images of both."""
         return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 

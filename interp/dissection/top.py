@@ -16,7 +16,7 @@ from interp.processes.share import folded, part
 class TopImages:
     """The `keep` images with the highest values of each of U units; of equal values the earlier image comes first.
 
-    However the stream is divided and merged, the result is the same. Memory does not grow with the images.
+    However the stream is divided and united, the result is the same. Memory does not grow with the images.
     """
 
     def __init__(self, keep: int, first: int = 0) -> None:
@@ -30,10 +30,6 @@ class TopImages:
         numbers = torch.arange(self.next, self.next + peaks.shape[1]).expand(len(peaks), -1)
         self.next += peaks.shape[1]
         self._take(peaks, numbers)
-
-    def merge(self, other: "TopImages") -> None:
-        """Take in what another has kept of other images."""
-        self._take(other.values, other.images)
 
     def unite(self) -> None:
         """Take in what those of all processes that study together have kept."""
@@ -69,10 +65,10 @@ def dissect_layers(
             tops[name].add(values.amax(dim=(2, 3)))
         return grids
 
-    found = dissect(net, data, [layer.name for layer in layers], view=view, **options)
+    dissections = dissect(net, data, [layer.name for layer in layers], view=view, **options)
     for top in tops.values():
         top.unite()
-    return found, tops
+    return dissections, tops
 
 
 @torch.no_grad()
@@ -96,6 +92,6 @@ def evidence(
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     pictures = torch.stack([data.image(index) for index in images.flatten().tolist()])
     values = layer.activations(net, pictures.to(device), batch_size).unflatten(0, images.shape)
-    own = values[torch.arange(len(units)), :, units]  # (S, n, h, w)
-    fires = masks(own.transpose(0, 1), thresholds[units], *pictures.shape[2:])
+    maps = values[torch.arange(len(units)), :, units]  # (S, n, h, w)
+    fires = masks(maps.transpose(0, 1), thresholds[units], *pictures.shape[2:])
     return (pictures * 255).round().byte().unflatten(0, images.shape).cpu(), fires.transpose(0, 1).cpu()

@@ -2,7 +2,7 @@
 
 from interp.draw.colour import dim, divergent, heat, hues, overlay, rgb, stepped
 from interp.draw.crops import crops
-from interp.draw.grid import enlarge, grid, note, stacked
+from interp.draw.grid import cell_side, enlarge, grid, note, stacked
 
-__all__ = ["crops", "dim", "divergent", "enlarge", "grid", "heat", "hues", "note", "overlay", "rgb", "stacked",
-           "stepped"]  # fmt: skip
+__all__ = ["cell_side", "crops", "dim", "divergent", "enlarge", "grid", "heat", "hues", "note", "overlay", "rgb",
+           "stacked", "stepped"]  # fmt: skip

@@ -20,8 +20,8 @@ def crops(images: Tensor, maps: Tensor, count: int = 1, share: float | None = No
     place = places.gather(0, chosen.T).T
     rows = _span((place // maps.shape[3] + 0.5) * height / maps.shape[2], side, height)
     columns = _span((place % maps.shape[3] + 0.5) * width / maps.shape[3], side, width)
-    found = images.permute(0, 2, 3, 1)[chosen[..., None, None], rows[..., :, None], columns[..., None, :]]
-    return found.permute(0, 1, 4, 2, 3)
+    crops_of_maps = images.permute(0, 2, 3, 1)[chosen[..., None, None], rows[..., :, None], columns[..., None, :]]
+    return crops_of_maps.permute(0, 1, 4, 2, 3)
 
 
 def _span(centre: Tensor, side: int, size: int) -> Tensor:

@@ -16,9 +16,9 @@ MOST = 40  # concepts in a chart
 def masked(images: Tensor, masks: Tensor, side: int = 96) -> Tensor:
     """Images uint8 (R, Q, C, H, W) darkened where the `masks` (R, Q, H, W) are not: float32 (R, Q, 3, side, side)."""
     shape = images.shape[:2]
-    shown = enlarge(rgb(images.flatten(0, 1).float() / 255), side)
+    enlarged = enlarge(rgb(images.flatten(0, 1).float() / 255), side)
     lit = enlarge(masks.flatten(0, 1)[:, None].float(), side)
-    return (shown * (0.22 + 0.78 * lit)).unflatten(0, shape)
+    return (enlarged * (0.22 + 0.78 * lit)).unflatten(0, shape)
 
 
 def histogram(counts: Mapping[str, Tensor], concepts: Sequence[str], category: Tensor, names: Sequence[str]) -> Tensor:
@@ -88,7 +88,7 @@ def _matrix(
     largest = max(minimum, *(float(table.max()) for table in iou.values()))
     for column, (layer, table), share in zip(axes[0], iou.items(), widths, strict=True):
         values = table[:, kept].T.numpy()
-        shown = column.imshow(values, aspect="auto", cmap="magma", vmin=0, vmax=largest, interpolation="none")
+        heat_map = column.imshow(values, aspect="auto", cmap="magma", vmin=0, vmax=largest, interpolation="none")
         best = table.argmax(dim=1)
         units = ((table.amax(dim=1) > minimum) & torch.isin(best, torch.tensor(kept))).nonzero()[:, 0]
         column.scatter(units, [kept.index(c) for c in best[units].tolist()], s=4, color="white", linewidths=0)
@@ -96,7 +96,7 @@ def _matrix(
         column.set_xlabel("unit")
         column.tick_params(length=2)
     axes[0, 0].set_yticks(range(len(kept)), map(label, labels))
-    axes[0, 0].figure.colorbar(shown, ax=axes[0, -1], label="IoU", fraction=0.08)
+    axes[0, 0].figure.colorbar(heat_map, ax=axes[0, -1], label="IoU", fraction=0.08)
 
 
 def _emergence(axes: Any, history: Tensor, since: Mapping[str, Tensor], names: Sequence[str]) -> None:

@@ -17,6 +17,11 @@ def enlarge(images: Tensor, side: int) -> Tensor:
     return interpolate(images.float(), size=(side, side), mode="nearest-exact")
 
 
+def cell_side(images: Tensor, small: int = 96) -> int:
+    """The side of cells for `images` (..., H, W): `small` pixels for those that are no larger, else 160."""
+    return small if max(images.shape[-2:]) <= small else 160
+
+
 def grid(cells: Tensor, rows: Sequence[str] = (), columns: Sequence[str] = ()) -> Tensor:
     """Cells (R, Q, 3, H, W) in [0, 1] as one picture uint8 (3, height, width) with names of rows and columns."""
     cells = torch.nn.functional.pad((cells.clamp(0, 1) * 255).round().byte(), (0, GAP, 0, GAP), value=BACKGROUND)
@@ -36,11 +41,11 @@ def grid(cells: Tensor, rows: Sequence[str] = (), columns: Sequence[str] = ()) -
 def stacked(pictures: Mapping[str, Tensor]) -> Tensor:
     """Pictures uint8 (3, height, width) of any sizes under each other, each under its name."""
     widest = max(picture.shape[2] for picture in pictures.values())
-    parts = []
+    names_and_pictures = []
     for name, picture in pictures.items():
         wide = torch.nn.functional.pad(picture, (0, widest - picture.shape[2], 0, 4 * GAP), value=BACKGROUND)
-        parts += [_text(name, widest, 28, align="left"), wide]
-    return torch.cat(parts, dim=1)
+        names_and_pictures += [_text(name, widest, 28, align="left"), wide]
+    return torch.cat(names_and_pictures, dim=1)
 
 
 def _text(text: str, width: int, height: int, align: str = "center") -> Tensor:

@@ -5,18 +5,15 @@ Letters: B images, K groups, J classes of an image; maps are h x w.
 
 from base64 import b64encode
 from collections.abc import Sequence
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from interp.draw.colour import hues, rgb
-from interp.files import readable
+from interp.draw.widget import data_url, widget_page
 from interp.result import finite
 
-HERE = Path(__file__).parent
 PIXELATED = 96  # images up to this side are shown pixel by pixel, so they are kept without loss
 LARGEST = 384  # pixels on the longer side that are kept; the page shows an image no larger
 
@@ -40,15 +37,13 @@ def groups_widget(
     """
     images, icons = rgb(images), None if icons is None else rgb(icons)
     _check(images, labels, spatial, icons, effects, class_names)
-    style, script = ((HERE / f"groups_widget.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
-    page = _template().render(
-        style=style, script=script, data=_data(spatial, effects, class_names), caption=caption,
+    return widget_page(
+        "neuron-groups", "Neuron groups", data=_data(spatial, effects, class_names), caption=caption,
         images=[(label, picture(image)) for label, image in zip(labels, images, strict=True)],
         size=images.shape[:1:-1], pixelated=max(images.shape[-2:]) <= PIXELATED,
         hues=(hues(spatial.shape[1]) * 255).round().int().tolist(),
         icons=[] if icons is None else [picture(icon) for icon in icons],
     )  # fmt: skip
-    return readable(page)
 
 
 def intensities(spatial: Tensor) -> Tensor:
@@ -71,15 +66,11 @@ def picture(image: Tensor) -> str:
     """An image (3, H, W) in [0, 1] as a data URL: PNG where it is small, otherwise JPEG at `LARGEST` pixels or less."""
     from torchvision.transforms.v2.functional import to_pil_image
 
-    longer, file = max(image.shape[-2:]), BytesIO()
+    longer = max(image.shape[-2:])
     if longer > LARGEST:
         image = interpolate(image[None].float(), scale_factor=LARGEST / longer, mode="bilinear", antialias=True)[0]
-    drawn = to_pil_image((image.detach().float().cpu().clamp(0, 1) * 255).round().byte())
-    if longer <= PIXELATED:
-        drawn.save(file, format="PNG", optimize=True)
-    else:
-        drawn.save(file, format="JPEG", quality=88)
-    return f"data:image/{'png' if longer <= PIXELATED else 'jpeg'};base64,{b64encode(file.getvalue()).decode()}"
+    pil_image = to_pil_image((image.detach().float().cpu().clamp(0, 1) * 255).round().byte())
+    return data_url(pil_image, "PNG", optimize=True) if longer <= PIXELATED else data_url(pil_image, "JPEG", quality=88)
 
 
 def _data(spatial: Tensor, effects: Tensor | None, class_names: Sequence[Sequence[str]] | None) -> dict[str, Any]:
@@ -116,10 +107,3 @@ def _check(
     named = [len(names) for names in class_names]
     if named != [effects.shape[-1]] * count or tuple(finite(effects, "the effects").shape[:-1]) != (count, groups):
         raise ValueError(f"effects {tuple(effects.shape)} of {groups} groups on {count} images with {named} classes")
-
-
-def _template() -> Any:
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string((HERE / "groups_widget.html").read_text(encoding="utf-8"))

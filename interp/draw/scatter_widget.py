@@ -4,19 +4,15 @@ Letters: N images, E looks, J classes.
 """
 
 import math
-from base64 import b64encode
 from collections.abc import Sequence
-from io import BytesIO
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from interp.draw.colour import rgb
 from interp.draw.scatter import NAMED, class_colours, unit_square
-from interp.files import readable
+from interp.draw.widget import data_url, widget_page
 
-HERE = Path(__file__).parent
 UNITS = 1000  # of the plane's side: coordinates are kept as whole numbers
 
 
@@ -35,8 +31,6 @@ def scatter_widget(
     one (N,); wrong ones have a rim. Names may hold anything: they are shown as text. Raises ValueError where the
     counts differ.
     """
-    import jinja2
-
     if not layouts.shape[1] == len(labels) == len(predicted) == len(images):
         counts = (layouts.shape[1], len(labels), len(predicted), len(images))
         raise ValueError(f"layouts, labels, predictions and images are of {counts} images")
@@ -48,16 +42,12 @@ def scatter_widget(
         "names": list(class_names), "columns": columns, "looks": list(looks),
         "colours": [f"rgb({red} {green} {blue})" for red, green, blue in colours],
     }  # fmt: skip
-    style, script = ((HERE / f"scatter_widget.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((HERE / "scatter_widget.html").read_text(encoding="utf-8"))
     present = sorted(set(labels.tolist()) - {-1})
-    page = template.render(
-        style=style, script=script, data=data, caption=caption, sprite=sprite(images, columns), columns=columns,
+    return widget_page(
+        "embeddings", "Embeddings", data=data, caption=caption, sprite=sprite(images, columns), columns=columns,
         rows=math.ceil(len(images) / columns), units=UNITS, classes=[(j, class_names[j]) for j in present],
         legend=len(class_names) <= NAMED,
     )  # fmt: skip
-    return readable(page)
 
 
 def sprite(images: Tensor, columns: int) -> str:
@@ -66,6 +56,4 @@ def sprite(images: Tensor, columns: int) -> str:
 
     padded = torch.nn.functional.pad(rgb(images), (0, 0, 0, 0, 0, 0, 0, -len(images) % columns))
     sheet = padded.unflatten(0, (-1, columns)).permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
-    file = BytesIO()
-    to_pil_image(sheet).save(file, format="PNG", optimize=True)
-    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+    return data_url(to_pil_image(sheet), "PNG", optimize=True)

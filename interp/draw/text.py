@@ -96,12 +96,12 @@ def _open(part: str, char: str) -> bool:
 @lru_cache(maxsize=4096)
 def _units(text: str) -> tuple[tuple[str, int], ...]:
     """The clusters of a name in one line, each with the number of its font; those that no font has as their codes."""
-    parts, numbers = clusters(one_line(text)), range(len(font_files()))
+    characters, numbers = clusters(one_line(text)), range(len(font_files()))
     for number in numbers:  # one for the whole name, if there is one
-        if _has(number, "".join(parts)):
-            return tuple((part, number) for part in parts)
+        if _has(number, "".join(characters)):
+            return tuple((part, number) for part in characters)
     units = list[tuple[str, int]]()
-    for part in parts:
+    for part in characters:
         first = next((number for number in numbers if _has(number, part)), None)
         units += [(part, first)] if first is not None else [(f"<U+{ord(char):04X}>", 0) for char in part]
     return tuple(units)

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
+from interp.correlation import correlations, matched
 from interp.errors import UserError
+from interp.factorization.encode import Basis
 from interp.factorization.reducers import factorise
 from interp.factorization.trust import choose_groups
 from interp.processes.share import gathered, summed
@@ -27,7 +29,12 @@ class NeuronGroups:
         return replace(self, spatial=self.spatial[:, order], channel=self.channel[order])
 
 
-def neuron_groups(
+def neuron_groups(activations: Tensor, groups: int | str, **options) -> NeuronGroups:
+    """The groups that `fitted_groups` finds with the same arguments, where no other images are to be encoded."""
+    return fitted_groups(activations, groups, **options)[0]
+
+
+def fitted_groups(
     activations: Tensor,
     groups: int | str,
     *,
@@ -35,31 +42,39 @@ def neuron_groups(
     solver: str = "hals",
     shared: bool = False,
     **options,
-) -> NeuronGroups:
+) -> tuple[NeuronGroups, Basis]:
     """Factorise `activations` (B, C, H, W) of all images together into `groups` K, ordered by horizontal peak.
 
-    `groups` "auto" chooses K by `choose_groups`. Of negative activations, `negative` says what becomes: "rectify" drops
-    them, "split" factorises both signs side by side, "error" raises. With `shared`, `activations` are one
-    process's share (`interp.processes.share`) and the groups those of all images: NMF adds up Gram matrices, the other
-    solvers and "auto" get all rows. `solver` and `options` go to `factorise`, whose errors are raised.
+    Also what `encode` needs to find the same groups in other images. `groups` "auto" chooses K by `choose_groups`. Of
+    negative activations, `negative` says what becomes: "rectify" drops them, "split" factorises both signs side by
+    side, "error" raises. With `shared`, `activations` are one process's share (`interp.processes.share`) and the groups
+    those of all images: NMF adds up Gram matrices, the other solvers and "auto" get all rows. `solver` and `options` go
+    to `factorise`, whose errors are raised.
     """
     if shared and (solver != "hals" or groups == "auto"):
         activations, shared = gathered([activations]), False
     images, channels, height, width = activations.shape
-    rows = activations.permute(0, 2, 3, 1).reshape(-1, channels).float()
-    sums = torch.stack([rows.square().sum(), rows.clamp_max(0).square().sum()])
-    energy, below = summed(sums) if shared else sums
-    share = float(below / energy.clamp_min(1e-30))
+    rows = activations.permute(0, 2, 3, 1).reshape(-1, channels).float()  # (B H W, C)
+    negative_share = _negative_share(rows, shared)
     curve = torch.zeros(0, dtype=torch.float64)
     if groups == "auto":
         groups, curve = choose_groups(rows, solver=solver, negative=negative)
     if not isinstance(groups, int):
         raise UserError(f"groups={groups!r}: give a whole number, or auto")
-    factors = factorise(rows, groups, solver, negative, signed=share > 0, shared=shared, **options)
+    factors = factorise(rows, groups, solver, negative, signed=negative_share > 0, shared=shared, **options)
     maps = factors.spatial.reshape(images, height, width, groups).permute(0, 3, 1, 2)
     maps = gathered([maps]) if shared else maps
-    found = NeuronGroups(maps, factors.channel, float(factors.relative_error), share, curve)
-    return found.ordered(horizontal_peak(maps).argsort(stable=True))
+    order = horizontal_peak(maps).argsort(stable=True)
+    result = NeuronGroups(maps, factors.channel, float(factors.relative_error), negative_share, curve)
+    basis = Basis(factors.channel if factors.basis is None else factors.basis, solver, negative)
+    return result.ordered(order), basis.ordered(order)
+
+
+def _negative_share(rows: Tensor, shared: bool) -> float:
+    """What negative values have of the rows' sum of squares, of all processes where they share the rows."""
+    sums = torch.stack([rows.square().sum(), rows.clamp_max(0).square().sum()])
+    energy, below = summed(sums) if shared else sums
+    return float(below / energy.clamp_min(1e-30))
 
 
 def horizontal_peak(spatial: Tensor) -> Tensor:
@@ -76,10 +91,8 @@ def match_groups(channel: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
     Both (K,): int64 indices into `channel`, one to one, and float32 cosines; the assignment with the largest sum of
     cosines (Hungarian algorithm). A dead group (a row of zeros) has cosine 0 to all.
     """
-    from scipy.optimize import linear_sum_assignment
-
     cosine = normalize(previous, dim=1) @ normalize(channel, dim=1).T
-    order = torch.from_numpy(linear_sum_assignment(-cosine.numpy())[1])
+    order = matched(cosine)[1]
     return order, cosine.gather(1, order[:, None])[:, 0]
 
 
@@ -89,13 +102,11 @@ def match_maps(spatial: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
     Both of other networks: their grids may differ. Indices (K,) int64 into `spatial`, those of no partner last, and
     the correlations (min(K, K'),) float32 over images and positions, of the assignment with the largest sum.
     """
-    from scipy.optimize import linear_sum_assignment
-
     size = min(spatial.shape[-2], reference.shape[-2]), min(spatial.shape[-1], reference.shape[-1])
-    maps = [adaptive_avg_pool2d(each.float(), size).transpose(0, 1).flatten(1) for each in (reference, spatial)]
-    centred = [normalize(each - each.mean(dim=1, keepdim=True), dim=1) for each in maps]
-    correlation = centred[0] @ centred[1].T
-    rows, columns = map(torch.from_numpy, linear_sum_assignment(-correlation.numpy()))
+    # (K', P) and (K, P), over all images and positions
+    pooled = [adaptive_avg_pool2d(maps.float(), size).transpose(0, 1).flatten(1) for maps in (reference, spatial)]
+    correlation = correlations(*pooled)
+    rows, columns = matched(correlation)
     rest = torch.tensor([k for k in range(spatial.shape[1]) if k not in columns.tolist()], dtype=torch.int64)
     return torch.cat([columns, rest]), correlation[rows, columns]
 

@@ -53,8 +53,8 @@ class Matrix:
 
     def together(self, place: slice | Tensor) -> Tensor:
         """Rows (G, n, C) of all processes that share them, those at `place` of each, on all of them."""
-        own = self.take(place)
-        return gathered([own.transpose(0, 1)]).transpose(0, 1).contiguous() if self.shared else own
+        rows = self.take(place)
+        return gathered([rows.transpose(0, 1)]).transpose(0, 1).contiguous() if self.shared else rows
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         for first in range(0, self.rows.shape[1], self.block):

@@ -1,6 +1,7 @@
 """NMF by hierarchical alternating least squares on Gram matrices (Cichocki & Phan 2009), on any device.
 
-Within this file factors lie as (G, K, N) and (G, K, C): G matrices at once, every column of a factor contiguous.
+Within this file factors lie as W (G, K, N), spatial, and S (G, K, C), channel: G matrices at once, every group's row
+contiguous, X ~ W'S. For W fixed, `gram` is WW' and `cross` is WX; for S fixed they are SS' and SX'.
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class Factors:
     channel: Tensor  # (K, C) or (G, K, C) float32
     relative_error: Tensor  # () or (G,) float64: ||X - spatial @ channel|| / ||X||, 0 for X = 0
     sweeps: int  # until the change of the squared error fell below the tolerance
+    basis: Tensor | None = None  # what `Basis.factors` of it are, where they are not `channel`
 
 
 @torch.no_grad()
@@ -50,21 +52,25 @@ def nmf(
     (`interp.processes.share`), as are the spatial factors then: a sweep sends K x (K + C) numbers. Raises UserError for
     negative rows, no sweep or more groups than rows or channels, ValueError for infinite or partly missing rows.
     """
-    if sweeps < 1:
-        raise UserError(f"sweeps={sweeps}: must be at least 1")
     batch = rows if rows.ndim == 3 else rows[None]
     count = int(summed(torch.tensor(batch.shape[1]))) if shared else batch.shape[1]
-    if not 1 <= groups <= min(count, batch.shape[2]):
-        raise UserError(
-            f"groups={groups} does not fit {count} positions x {batch.shape[2]} channels: "
-            f"choose 1 to {min(count, batch.shape[2])}"
-        )
+    check_fit(count, batch.shape[2], groups, sweeps)
     matrix = Matrix.read(batch, block, torch.device(device) if device else rows.device, shared, count)
     spatial, channel = _start(matrix, groups, start, sample)
-    found = _descend(matrix, spatial, channel, sweeps, tolerance)
+    factors = _descend(matrix, spatial, channel, sweeps, tolerance)
     if rows.ndim == 3:
-        return found
-    return Factors(found.spatial[0], found.channel[0], found.relative_error[0], found.sweeps)
+        return factors
+    return Factors(factors.spatial[0], factors.channel[0], factors.relative_error[0], factors.sweeps)
+
+
+def check_fit(count: int, channels: int, groups: int, sweeps: int) -> None:
+    """Raise UserError where `count` rows of `channels` cannot be factorised into `groups` in `sweeps`."""
+    if sweeps < 1:
+        raise UserError(f"sweeps={sweeps}: must be at least 1")
+    if not 1 <= groups <= min(count, channels):
+        raise UserError(
+            f"groups={groups} does not fit {count} positions x {channels} channels: choose 1 to {min(count, channels)}"
+        )
 
 
 def _start(matrix: Matrix, groups: int, start: Tensor | None, sample: int) -> tuple[Tensor, Tensor]:
@@ -85,16 +91,20 @@ def _start(matrix: Matrix, groups: int, start: Tensor | None, sample: int) -> tu
 
 
 def _descend(matrix: Matrix, spatial: Tensor, channel: Tensor, sweeps: int, tolerance: float) -> Factors:
-    """Sweep until the error stands still, each factor carried on a little beyond its update.
+    """Sweep until the error stands still, each factor carried on beyond its update by a momentum.
 
-    The extrapolation halves the sweeps (Ang & Gillis 2019); where it raised the error it is taken back and shortened.
+    ahead_W <- max(0, W + (1 + momentum) (updated W - W)), with W the update before, and the same for S (Ang & Gillis
+    2019): halves the sweeps. As long as the error falls, the momentum grows by 1.05 up to a limit and that by 1.01 up
+    to 1. Where the error rose, the extrapolation is taken back, the limit becomes the momentum, the momentum shrinks
+    by 1.5.
     """
     ahead_spatial, ahead_channel, error, done = spatial.clone(), channel, matrix.total, 0
-    beyond, longest = (torch.full((len(error), 1, 1), value, device=matrix.device) for value in (0.5, 1.0))
+    momentum, momentum_limit = (torch.full((len(error), 1, 1), value, device=matrix.device) for value in (0.5, 1.0))
     fresh = not spatial.any()
     for done in range(1, sweeps + 1):
+        extrapolate = done > PLAIN
         gram, cross = _sweep(
-            matrix, spatial, ahead_spatial, ahead_channel, beyond if done > PLAIN else None, fresh and done == 1
+            matrix, spatial, ahead_spatial, ahead_channel, momentum if extrapolate else None, fresh and done == 1
         )
         updated = hals(ahead_channel, gram, cross)
         previous, error = error, squared_error(matrix.total, gram, cross, updated)
@@ -102,36 +112,40 @@ def _descend(matrix: Matrix, spatial: Tensor, channel: Tensor, sweeps: int, tole
         still = (previous - error).abs() <= tolerance * error.clamp_min(tolerance * matrix.total)
         if done == sweeps or (still & ~worse[:, 0, 0]).all():
             break
-        step = torch.where(worse, 0, beyond) if done > PLAIN else 0 * beyond
+        step = torch.where(worse, 0, momentum) if extrapolate else 0 * momentum
         ahead_channel, channel = torch.lerp(channel, updated, 1 + step).clamp_min_(0), updated
         if (dead := _dead(matrix, gram, channel)).any():
             ahead_channel = channel = _revive(matrix, ahead_spatial, channel, dead)
         if worse.any():
             ahead_spatial = torch.where(worse, spatial, ahead_spatial)
-        longest = torch.where(worse, beyond, (1.01 * longest).clamp_max(1))
-        beyond = torch.where(worse, beyond / 1.5, torch.minimum(longest, 1.05 * beyond))
+        momentum_limit = torch.where(worse, momentum, (1.01 * momentum_limit).clamp_max(1))
+        momentum = torch.where(worse, momentum / 1.5, torch.minimum(momentum_limit, 1.05 * momentum))
     return _normalised(matrix, ahead_spatial, updated, error, done)
 
 
 def _sweep(
-    matrix: Matrix, spatial: Tensor, ahead: Tensor, channel: Tensor, beyond: Tensor | None, fresh: bool
+    matrix: Matrix, spatial: Tensor, ahead: Tensor, channel: Tensor, momentum: Tensor | None, fresh: bool
 ) -> tuple[Tensor, Tensor]:
     """Update `spatial` and `ahead` in place; Gram matrix (G, K, K) of `ahead`, its product (G, K, C) with the rows.
 
-    `fresh` spatial factors begin at the least-squares solution, and the channel factors follow as rows come in.
+    For every block X of rows: W <- HALS(ahead W; S S', S X'), ahead W <- max(0, W + (1 + momentum) (new W - W)),
+    gram += ahead W ahead W', cross += ahead W X. `fresh` spatial factors begin at the least-squares solution
+    max(0, (S S')^-1 S X'), and the channel factors follow as rows come in.
     """
-    gram_of_channel = channel @ channel.mT
+    gram_of_channel = channel @ channel.mT  # (G, K, K)
     gram = torch.zeros_like(gram_of_channel, dtype=torch.float64)
     cross = torch.zeros_like(channel, dtype=torch.float64)
     for number, (place, x) in enumerate(matrix.blocks(), start=1):
-        product = channel @ x.mT
+        product = channel @ x.mT  # (G, K, n)
         if fresh:
             ahead[..., place] = (torch.linalg.pinv(gram_of_channel, hermitian=True) @ product).clamp_min_(0)
         updated = hals(ahead[..., place], gram_of_channel, product)
-        part = torch.lerp(spatial[..., place], updated, 1 + beyond).clamp_min_(0) if beyond is not None else updated
-        spatial[..., place], ahead[..., place] = updated, part
-        gram += part @ part.mT
-        cross += part @ x
+        extrapolated = updated
+        if momentum is not None:
+            extrapolated = torch.lerp(spatial[..., place], updated, 1 + momentum).clamp_min_(0)
+        spatial[..., place], ahead[..., place] = updated, extrapolated
+        gram += extrapolated @ extrapolated.mT
+        cross += extrapolated @ x
         if fresh and not matrix.shared and number & (number - 1) == 0:
             channel = hals(channel, gram.float(), cross.float())
             gram_of_channel = channel @ channel.mT
@@ -140,12 +154,13 @@ def _sweep(
 
 
 def _normalised(matrix: Matrix, spatial: Tensor, channel: Tensor, error: Tensor, sweeps: int) -> Factors:
+    """The same product with rows of S at length 1, their length in W, and its relative error."""
     length = channel.norm(dim=2, keepdim=True)
     spatial, channel = spatial * length, torch.where(length > 0, channel / length, 0)
     if (error < 1e-3 * matrix.total).any():  # too small a difference of large sums: take the residual itself
         error = torch.zeros_like(matrix.total)
-        for at, x in matrix.blocks():
-            error += (x - spatial[..., at].mT @ channel).square().flatten(1).sum(1).double()
+        for place, x in matrix.blocks():
+            error += (x - spatial[..., place].mT @ channel).square().flatten(1).sum(1).double()
         error = matrix.summed(error)
     relative = torch.where(matrix.total > 0, error / matrix.total, 0).sqrt()
     return Factors(spatial.mT, channel, relative, sweeps)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import unknown
-from interp.factorization.nmf import Factors, nmf
+from interp.factorization.nmf import Factors, check_fit, nmf
 from interp.processes.share import summed
 
 SOLVERS = ("hals", "sklearn", "pca", "kmeans")
@@ -39,13 +39,14 @@ def factorise(
     channel = factors.channel[:, :count] - factors.channel[:, count:]
     length = channel.norm(dim=1)
     spatial, channel = factors.spatial * length, channel / length.clamp_min(1e-30)[:, None]
-    parts = list(zip(rows.split(BLOCK), spatial.split(BLOCK), strict=True))
+    blocks = list(zip(rows.split(BLOCK), spatial.split(BLOCK), strict=True))
     sums = rows.new_zeros(2, dtype=torch.float64)
-    for x, own in parts:
-        sums += torch.stack([(x - own @ channel).double().square().sum(), x.double().square().sum()])
+    for x, spatial_of_block in blocks:
+        sums += torch.stack([(x - spatial_of_block @ channel).double().square().sum(), x.double().square().sum()])
     left, total = summed(sums) if shared else sums
     error = (left / total).sqrt() if total > 0 else total
-    return replace(factors, spatial=spatial, channel=channel, relative_error=error)
+    basis = factors.channel if factors.basis is None else factors.basis
+    return replace(factors, spatial=spatial, channel=channel, relative_error=error, basis=basis)
 
 
 def prepared(rows: Tensor, negative: str, signed: bool = False) -> Tensor:
@@ -83,15 +84,16 @@ def reduce(
         return nmf(rows, groups, sweeps=sweeps, tolerance=tolerance, shared=shared, start=start)
     if solver not in SOLVERS:
         raise unknown("solver", solver, SOLVERS)
-    nmf(rows[:1].clamp_min(0).expand(len(rows), -1), groups, sweeps=min(sweeps, 1))  # refuses what does not fit
+    check_fit(len(rows), rows.shape[1], groups, sweeps)
     matrix = rows.detach().float().cpu()
     by = {"sklearn": _sklearn, "pca": _pca, "kmeans": _kmeans}[solver]
     spatial, channel, done = by(matrix, groups, sweeps, tolerance, seed)
+    basis = channel.to(rows.device) if solver == "kmeans" else None
     length = channel.norm(dim=1)
     spatial, channel = spatial * length, torch.where(length[:, None] > 0, channel / length[:, None], 0)
     total = matrix.double().norm()
     error = (matrix - spatial @ channel).double().norm() / total if total > 0 else total
-    return Factors(spatial.to(rows.device), channel.to(rows.device), error.to(rows.device), done)
+    return Factors(spatial.to(rows.device), channel.to(rows.device), error.to(rows.device), done, basis)
 
 
 def random_start(rows: Tensor, groups: int, generator: torch.Generator) -> Tensor:

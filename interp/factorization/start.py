@@ -9,10 +9,11 @@ SWEEPS = 8  # over the compressed rows: together they cost less than two over th
 
 
 def start_of(rows: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    """Non-negative start (G, K, N), (G, K, C) for G matrices (G, N, C): NNDSVD, improved on the compressed rows.
+    """Non-negative start W (G, K, N), S (G, K, C) for G matrices (G, N, C): NNDSVD, improved on the compressed rows.
 
     Equivariant to the rows' scale. The rows' range is compressed to a few dimensions more than there are groups, where
-    a sweep costs a fraction of one over the rows (Erichson et al. 2018, Randomized nonnegative matrix factorization).
+    a sweep costs a fraction of one over the rows (Erichson et al. 2018, Randomized nonnegative matrix factorization):
+    with `basis` Q and `small` QX, X ~ Q'QX, it is W <- HALS(W; SS', S (QX)' Q), S <- HALS(S; WW', W Q' QX).
     """
     basis, small = compressed(rows, groups, power=1)
     spatial, channel = nndsvd(*_svd(basis, small, groups))
@@ -25,8 +26,9 @@ def start_of(rows: Tensor, groups: int) -> tuple[Tensor, Tensor]:
 def nndsvd(left: Tensor, values: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """Factors (G, K, N), (G, K, C) from the leading singular vectors (G, N, K), (G, C, K) and values (G, K).
 
-    Boutsidis & Gallopoulos 2008: of each pair of vectors the stronger sign; zeros stay zeros, which least-squares
-    updates can leave.
+    Boutsidis & Gallopoulos 2008: of each pair u, v of singular vectors with the value s the stronger sign, that with
+    the larger ||u+|| ||v+||: W_k = sqrt(s ||u+|| ||v+||) u+ / ||u+||, S_k the same of v+. Zeros stay zeros, which
+    least-squares updates can leave.
     """
     halves = [(left.clamp_min(0), right.clamp_min(0)), ((-left).clamp_min(0), (-right).clamp_min(0))]
     lengths = [[half.norm(dim=1, keepdim=True) for half in pair] for pair in halves]

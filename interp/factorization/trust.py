@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from interp.correlation import correlations, matched
 from interp.factorization.nmf import nmf
 from interp.factorization.reducers import factorise, prepared, random_start, reduce
 from interp.factorization.start import svd_floor
@@ -57,11 +58,8 @@ def _restarted(rows: Tensor, groups: int, solver: str, restarts: int, generator:
 
 def matched_correlation(first: Tensor, second: Tensor) -> Tensor:
     """Correlation (K,) of each column of `first` (N, K) with its partner in `second` (N, K), matched one to one."""
-    from scipy.optimize import linear_sum_assignment
-
-    columns = [torch.nn.functional.normalize(part - part.mean(dim=0), dim=0) for part in (first, second)]
-    correlation = (columns[0].T @ columns[1]).cpu()
-    return correlation.gather(1, torch.from_numpy(linear_sum_assignment(-correlation.numpy())[1])[:, None])[:, 0]
+    correlation = correlations(first.T, second.T).cpu()
+    return correlation.gather(1, matched(correlation)[1][:, None])[:, 0]
 
 
 def choose_groups(

@@ -59,8 +59,8 @@ class Canvas:
 
     def repeated(self, count: int) -> Self:
         """The canvas of `count` times these images in a row; what they share, more of them share."""
-        own = [p.repeat(count, *[1] * (p.ndim - 1)) for p in self.parameters[: self.own]]
-        return replace(self, parameters=own + self.parameters[self.own :])
+        of_each_image = [p.repeat(count, *[1] * (p.ndim - 1)) for p in self.parameters[: self.own]]
+        return replace(self, parameters=of_each_image + self.parameters[self.own :])
 
     @staticmethod
     def shapes(shape: Sequence[int]) -> list[tuple[int, ...]]:

@@ -46,14 +46,16 @@ def activation_grid(
     """
     if positions < 1:
         raise UserError(f"positions={positions}: at least 1 row and column must be drawn")
-    seen = Layer.named(net, images, layer, vectors=False).activations(net, images)
-    rows, columns = (_spread(count, positions) for count in seen.shape[2:])
-    vectors = seen[:, :, rows][:, :, :, columns].movedim(1, -1)
+    activations = Layer.named(net, images, layer, vectors=False).activations(net, images)
+    rows, columns = (_spread(count, positions) for count in activations.shape[2:])
+    vectors = activations[:, :, rows][:, :, :, columns].movedim(1, -1)
     shape = (vectors[..., 0].numel(), images.shape[1], *(size or images.shape[2:]))
     canvas = Fft.noise(shape, colour=colour, seed=seed, device=images.device)
     objective = direction(layer, directions(vectors.flatten(0, 2)), power)
-    drawn = render(net, canvas, objective, seed=seed, **options)
-    cells, values, start = (each.unflatten(0, vectors.shape[:3]) for each in (drawn.images, drawn.values, drawn.start))
+    rendered = render(net, canvas, objective, seed=seed, **options)
+    cells, values, start = (
+        tensor.unflatten(0, vectors.shape[:3]) for tensor in (rendered.images, rendered.values, rendered.start)
+    )
     return ActivationGrid(cells, vectors.norm(dim=-1), values, start, rows, columns)
 
 
@@ -73,5 +75,5 @@ def mosaic(cells: Tensor, norms: Tensor, paper: float = 1.0) -> Tensor:
 
 def _spread(count: int, most: int) -> Tensor:
     """(min(count, most),) int64 indices, evenly spread: the middles of as many equal parts."""
-    drawn = min(count, most)
-    return ((torch.arange(drawn) + 0.5) * count / drawn).long()
+    chosen = min(count, most)
+    return ((torch.arange(chosen) + 0.5) * count / chosen).long()

@@ -1,8 +1,8 @@
 """The optimisation loop: all images, layers and objectives of a study at once."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,6 @@ class Rendered:
     start: Tensor  # (B,) the same before the first step
     history: Tensor  # (steps, B) the objectives under the transforms of each step
     film: Tensor  # (T, B, C, H, W) the images after as many steps as each threshold says
-    influence: Tensor  # (B, H, W) sum over the steps of |gradient at the pixel|, the largest 1: a transparency (MACO)
     canvas: Canvas  # where another render may go on
 
 
@@ -58,9 +57,9 @@ def render(
         stack.enter_context(frozen(net))
         canvas = replace(canvas, parameters=[p.detach().clone().requires_grad_() for p in canvas.parameters])
         scene = stack.enter_context(Scene.open(net, objective, canvas(), reference, groups, fold))
-        run = _Run(scene, canvas, transforms or for_size(canvas.size))
-        run.go(steps, learning_rate or canvas.rate, seed, redirect, thresholds, progress)
-        return run.result()
+        transforms = transforms or for_size(canvas.size)
+        moves = _moves(scene, canvas, transforms, steps, learning_rate or canvas.rate, seed, redirect)
+        return _followed(scene, canvas, transforms, moves, thresholds, progress)
 
 
 def evaluate(net: nn.Module, images: Tensor, objective: Parts, **scene: Tensor) -> Tensor:
@@ -69,66 +68,65 @@ def evaluate(net: nn.Module, images: Tensor, objective: Parts, **scene: Tensor) 
         return opened.values(images)
 
 
-@dataclass
-class _Run:
-    scene: Scene
-    canvas: Canvas
-    transforms: Transforms
-    history: list[Tensor] = field(default_factory=list)
-    film: list[Tensor] = field(default_factory=list)
-
-    def go(self, steps, rate, seed, redirect, thresholds, progress) -> None:
-        self.start = self.value("at the start")
-        self.influence = torch.zeros_like(self.images()[:, 0])
-        maps = self.transforms.draw(steps, self.scene.group_count, self.canvas.size, seed)
-        noise = torch.Generator(self.influence.device).manual_seed(seed)
-        relus = RedirectedRelu()
-        optimizer = type(self.canvas).optimizer(self.canvas.parameters, lr=rate)
-        for step in steps_with_bar(steps):
-            self.step(maps[step], noise, relus if step < redirect and relus.useful else None)
-            optimizer.step()
-            if step + 1 in thresholds:
-                self.film.append(self.images())
-            if progress is not None:
-                progress(step + 1)
-
-    def step(self, maps: Tensor, noise: torch.Generator, relus: RedirectedRelu | None) -> None:
-        """Note the values and leave the gradients on the canvas."""
-        if relus is not None:
+def _moves(
+    scene: Scene, canvas: Canvas, transforms: Transforms, steps: int, rate: float, seed: int, redirect: int
+) -> Iterator[Tensor]:
+    """Move the canvas; after each step the objectives (B,) before it."""
+    maps = transforms.draw(steps, scene.group_count, canvas.size, seed)
+    noise = torch.Generator(canvas.parameters[0].device).manual_seed(seed)
+    relus = RedirectedRelu()
+    optimizer = type(canvas).optimizer(canvas.parameters, lr=rate)
+    for step in steps_with_bar(steps):
+        redirected = step < redirect and relus.useful
+        if redirected:
             relus.useful = False  # until the backward pass needs it
-        images = self.canvas()
-        values = self.scene.values(images, self.transforms, maps, noise, relus or nullcontext())
+        values = scene.values(canvas(), transforms, maps[step], noise, relus if redirected else nullcontext())
         if not values.requires_grad:
-            raise UserError(f"{self.scene.name} does not depend on the image: choose another layer or objective")
-        at_images, *gradients = torch.autograd.grad(-values.sum(), [images, *self.canvas.parameters])
-        for parameter, gradient in zip(self.canvas.parameters, gradients, strict=True):
+            raise UserError(f"{scene.name} does not depend on the image: choose another layer or objective")
+        gradients = torch.autograd.grad(-values.sum(), canvas.parameters)
+        for parameter, gradient in zip(canvas.parameters, gradients, strict=True):
             parameter.grad = gradient
-        self.history.append(values.detach())
-        self.influence += at_images.abs().sum(dim=1)
+        optimizer.step()
+        yield values.detach()
 
-    @torch.no_grad()
-    def images(self) -> Tensor:
-        return self.canvas().detach()
 
-    @torch.no_grad()
-    def value(self, when: str) -> Tensor:
-        """The objectives (B,) of the images as they are; raises ValueError where one is not finite."""
-        values = self.scene.values(self.images(), replace(NONE, feed=self.transforms.feed))
-        bad = (~values.isfinite()).nonzero().flatten().tolist()
-        if bad:
-            raise ValueError(f"{self.scene.name} is NaN or infinite {when} for images {bad} of {len(values)}")
-        return values
+def _followed(
+    scene: Scene,
+    canvas: Canvas,
+    transforms: Transforms,
+    moves: Iterator[Tensor],
+    thresholds: Collection[int],
+    progress: Callable[[int], object] | None,
+) -> Rendered:
+    """What the `moves` of the canvas come to."""
+    start, film, history = _values(scene, canvas, transforms, "at the start"), [], []
+    for done, values in enumerate(moves, start=1):
+        history.append(values)
+        if done in thresholds:
+            film.append(_images(canvas))
+        if progress is not None:
+            progress(done)
+    values, images = _values(scene, canvas, transforms, "at the end"), _images(canvas)
+    return Rendered(
+        images=images,
+        values=values,
+        start=start,
+        history=torch.stack(history) if history else values.new_zeros(0, len(values)),
+        film=torch.stack(film) if film else images.new_zeros(0, *images.shape),
+        canvas=replace(canvas, parameters=[p.detach() for p in canvas.parameters]),
+    )
 
-    def result(self) -> Rendered:
-        values, images = self.value("at the end"), self.images()
-        parameters = [p.detach() for p in self.canvas.parameters]
-        most = self.influence.amax(dim=(1, 2), keepdim=True)
-        return Rendered(
-            images=images,
-            values=values,
-            start=self.start,
-            history=torch.stack(self.history) if self.history else values.new_zeros(0, len(values)),
-            film=torch.stack(self.film) if self.film else images.new_zeros(0, *images.shape),
-            influence=self.influence / torch.where(most > 0, most, 1.0),
-            canvas=replace(self.canvas, parameters=parameters),
-        )
+
+@torch.no_grad()
+def _images(canvas: Canvas) -> Tensor:
+    return canvas().detach()
+
+
+def _values(scene: Scene, canvas: Canvas, transforms: Transforms, when: str) -> Tensor:
+    """The objectives (B,) of the images as they are; raises ValueError where one is not finite."""
+    with torch.no_grad():
+        values = scene.values(_images(canvas), replace(NONE, feed=transforms.feed))
+    bad = (~values.isfinite()).nonzero().flatten().tolist()
+    if bad:
+        raise ValueError(f"{scene.name} is NaN or infinite {when} for images {bad} of {len(values)}")
+    return values

@@ -47,16 +47,16 @@ class Scene:
 
         Raises UserError where counts, sizes or layers do not fit.
         """
-        parts = _parts(objective, len(images))
+        objectives_of_rows = _parts(objective, len(images))
         groups = torch.arange(len(images)) if groups is None else groups
         _check(images, reference, groups)
-        layers = {name: find_layer(net, name) for part, _ in parts for name in sorted(part.layers)}
+        layers = {name: find_layer(net, name) for part, _ in objectives_of_rows for name in sorted(part.layers)}
         kind = images.device.type
         precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         with ExitStack() as stack:
             stack.enter_context(torch.autocast(kind, enabled=False))
             stack.enter_context(eager())
-            scene = cls(net, parts, layers, groups.to(images.device), reference, precision)
+            scene = cls(net, objectives_of_rows, layers, groups.to(images.device), reference, precision)
             if fold and layers and precision is None:
                 sample = torch.rand(images[:1].shape, generator=torch.Generator().manual_seed(0)).to(images.device)
                 stack.enter_context(folded(net, _fed(net, sample), layers))

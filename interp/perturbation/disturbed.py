@@ -76,15 +76,16 @@ def corrupt(image: Tensor, kind: str, severity: int, seed: int) -> Tensor:
     if min(image.shape[1:]) < 32:
         raise UserError(f"{kind} needs images of at least 32 x 32 pixels, these have {tuple(image.shape[1:])}")
     picture = (image.movedim(0, -1).expand(-1, -1, 3).cpu().numpy() * 255).round().astype(np.uint8)
-    own = {"seed": seed} if kind in ("impulse_noise", "glass_blur") else {}  # the others draw from NumPy's own stream
+    # the others draw from NumPy's own stream
+    seeded = {"seed": seed} if kind in ("impulse_noise", "glass_blur") else {}
     state = np.random.get_state()  # noqa: NPY002
     try:
         np.random.seed(seed % 2**32)  # noqa: NPY002
-        corrupted = imagecorruptions.corrupt(picture, severity, kind, **own)
+        corrupted = imagecorruptions.corrupt(picture, severity, kind, **seeded)
     finally:
         np.random.set_state(state)  # noqa: NPY002
-    found = torch.from_numpy(corrupted.copy()).movedim(-1, 0).to(image) / 255
-    return found.mean(dim=0, keepdim=True) if len(image) == 1 else found
+    result = torch.from_numpy(corrupted.copy()).movedim(-1, 0).to(image) / 255
+    return result.mean(dim=0, keepdim=True) if len(image) == 1 else result
 
 
 @dataclass(frozen=True)

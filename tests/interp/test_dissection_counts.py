@@ -1,6 +1,5 @@
 """Network dissection against the float64 oracle, brute force, planted detectors and chance."""
 
-import pickle
 import warnings
 
 import numpy as np
@@ -13,6 +12,7 @@ from interp.dissection.concepts.data import NONE, VOID, Chosen, TensorConcepts
 from interp.dissection.tally import Counts, masks
 from tests.conftest import SHARED, identical
 from tests.interp.concept_data import Channels, Ragged, random_data
+from tests.processes import unite
 
 REFERENCE = SHARED / "data" / "dissection"
 
@@ -105,14 +105,12 @@ def test_processes_merge_to_the_bits_of_one(sizes):
     counts = tally({"u": whole}, data, {"u": whole.thresholds()}, batch_size=11)["u"]
     parts = [Chosen(data, part.tolist()) for part in torch.randperm(len(data)).split(sizes)]
     seen = [observe(Channels(), part, ["units"], batch_size=2, **options)["units"] for part in parts]
-    for other in seen[1:]:
-        sent = pickle.dumps((other.quantile, other.broken))
-        seen[0].merge(*pickle.loads(sent))
+    unite(seen)
     limits = seen[0].thresholds()
-    assert torch.equal(limits, whole.thresholds())
+    assert all(torch.equal(state.thresholds(), whole.thresholds()) for state in seen)
     merged = Counts.zero(len(limits), data.concepts)
     for part, one in zip(parts, seen, strict=True):
-        merged = merged.merge(tally({"u": one}, part, {"u": limits}, batch_size=2)["u"])
+        merged += tally({"u": one}, part, {"u": limits}, batch_size=2)["u"]
     assert identical(vars(merged), vars(counts))
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from interp.dissection.quantile import BinnedValues, Known, TopValues
 from interp.errors import UserError
+from tests.processes import unite
 
 streams = st.tuples(
     st.integers(0, 2**31),  # seed
@@ -45,7 +46,7 @@ def test_streamed_threshold_is_that_of_sorting(stream):
         whole.add(piece)
         assert (whole.bound() <= expected).all()
         halves[number % 2].add(piece)
-    halves[0].merge(halves[1])
+    unite(halves)
     assert torch.equal(whole.thresholds(), expected) and torch.equal(halves[0].thresholds(), expected)
 
 
@@ -61,7 +62,7 @@ def test_histogram_stays_in_its_bound_and_merges_to_the_same_bits(stream):
         for sketch in (whole, known, halves[number % 2]):
             sketch.add(piece)
         assert (known.bound() <= expected).all()
-    halves[0].merge(halves[1])
+    unite(halves)
     found = whole.thresholds()
     assert torch.equal(found, halves[0].thresholds())
     assert (found >= expected).all() and (found <= expected + expected.abs() / 128 + 2**-133).all()

@@ -13,6 +13,7 @@ from interp.lit.data import TensorImages
 from interp.network.layers import Layer
 from interp.probe import Probe, choose_probe
 from tests.interp.concept_data import Channels, random_data
+from tests.processes import unite
 
 
 def labelled(targets, side=4, channels=3):
@@ -73,9 +74,8 @@ def test_top_images_are_those_of_sorting_however_the_stream_is_cut(cuts, keep, s
         parts.append(TopImages(keep, first))
         parts[-1].add(part)
         first += len(part)
-    for other in parts[:-1][::-1]:
-        parts[-1].merge(other)
-    for found in (streamed, parts[-1]):
+    unite(parts[::-1])
+    for found in (streamed, *parts):
         assert torch.equal(found.values, values[:, :keep]) and torch.equal(found.images, images[:, :keep])
 
 

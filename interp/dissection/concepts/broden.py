@@ -175,6 +175,6 @@ class Broden:
         concept = int(self._concept_of[number]) if 0 < number < len(self._concept_of) else -9
         if concept < 0:
             known = ", ".join(self.categories)
-            what = f"is no label of {known}" if number >= 0 else "is neither a number nor a PNG file"
-            raise UserError(f"{self._index}: {token!r} {what}, for the image {row['image']}")
+            fault = f"is no label of {known}" if number >= 0 else "is neither a number nor a PNG file"
+            raise UserError(f"{self._index}: {token!r} {fault}, for the image {row['image']}")
         return concept

@@ -1,0 +1,49 @@
+"""Correlations of rows of numbers, and which rows of two sets belong together by them."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+
+def pearson(first: Tensor, second: Tensor) -> Tensor:
+    """Correlation (B,) in [-1, 1] of each row of two tensors (B, M), in their dtype; 0 where a row is constant."""
+    first, second = (rows - rows.mean(dim=1, keepdim=True) for rows in (first, second))
+    length = first.norm(dim=1) * second.norm(dim=1)
+    return torch.where(length > 0, (first * second).sum(dim=1) / length.clamp_min(1e-300), 0)
+
+
+def spearman(first: Tensor, second: Tensor) -> Tensor:
+    """Rank correlation (B,) float64 in [-1, 1] of each row of two tensors (B, M); ties share their mean rank.
+
+    0 where a row is constant.
+
+    >>> spearman(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[2.0, 4.0, 9.0]])).round(decimals=6).tolist()
+    [1.0]
+    """
+    return pearson(_ranks(first.double()), _ranks(second.double()))
+
+
+def _ranks(rows: Tensor) -> Tensor:
+    """Mean rank of each value in its row, from 1: the mean of how many are no larger and of those smaller and one."""
+    rows = rows.contiguous()
+    ordered = rows.sort(dim=1).values
+    smaller = torch.searchsorted(ordered, rows)
+    no_larger = torch.searchsorted(ordered, rows, right=True)
+    return (smaller + 1 + no_larger).double() / 2
+
+
+def correlations(first: Tensor, second: Tensor) -> Tensor:
+    """Pearson's correlations (K, K') of each row of `first` (K, M) with each of `second` (K', M); 0 of a constant."""
+    first, second = (normalize(rows - rows.mean(dim=1, keepdim=True), dim=1) for rows in (first, second))
+    return first @ second.T
+
+
+def matched(likeness: Tensor) -> tuple[Tensor, Tensor]:
+    """The pairs, one to one, with the largest sum of `likeness` (K, K'): rows and columns, both (min(K, K'),) int64.
+
+    The Hungarian algorithm.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = map(torch.from_numpy, linear_sum_assignment(-likeness.cpu().numpy()))
+    return rows, columns
