@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from interp.draw import enlarge, grid, rgb
+from interp.draw import cell_side, enlarge, grid, rgb
 from interp.parts import drawn, omissions
 
 if TYPE_CHECKING:
@@ -27,24 +27,20 @@ def pictures(result: "CaricatureResult") -> dict[str, Tensor]:
 
 def _sheet(result: "CaricatureResult", caricatures: Tensor, names: Sequence[str]) -> Tensor:
     """Images, and beside each its caricatures (B, Q, C, H, W)."""
-    side = _side(result.images)
+    side = cell_side(result.images)
     columns = [enlarge(rgb(column), side) for column in (result.images, *caricatures.unbind(1))]
     return grid(torch.stack(columns, dim=1), result.labels, ["image", *names])
 
 
 def _film(result: "CaricatureResult") -> Tensor:
-    cells = torch.stack([enlarge(rgb(frame), _side(result.images)) for frame in result.film], dim=1)
+    cells = torch.stack([enlarge(rgb(frame), cell_side(result.images)) for frame in result.film], dim=1)
     return grid(cells, result.labels, [f"{look}" for look in result.looks])
-
-
-def _side(images: Tensor) -> int:
-    return 96 if max(images.shape[-2:]) <= 96 else 160
 
 
 def compared(results: "dict[str, CaricatureResult]") -> dict[str, tuple[Tensor, str]]:
     """The caricatures of each network's deepest layer beside the images that all have looked at."""
     first = next(iter(results.values()))
-    side = _side(first.images)
+    side = cell_side(first.images)
     fitting = {name: result for name, result in results.items() if torch.equal(result.images, first.images)}
     columns = [enlarge(rgb(first.images), side)]
     columns += [enlarge(rgb(result.drawn[:, 0, -1]), side) for result in fitting.values()]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from interp.confusion import blocks, lumped, per_class, row_shares
-from interp.draw import divergent, enlarge, grid, rgb
+from interp.draw import cell_side, divergent, enlarge, grid, rgb
 from interp.draw.matrix import matrix, pixels, texts
 from interp.draw.table import html_table, thumbnails
 from interp.parts import drawn
@@ -45,7 +45,7 @@ def _film(result: "ConfusionResult") -> Tensor:
 
 
 def _examples_of_pairs(result: "ConfusionResult") -> Tensor:
-    side = 96 if max(result.examples.shape[-2:]) <= 96 else 160
+    side = cell_side(result.examples)
     cells = enlarge(rgb(result.examples.flatten(0, 1)), side).unflatten(0, result.examples.shape[:2])
     empty = torch.arange(cells.shape[1]) >= result.examples_found[:, None]
     cells[empty] = 1.0

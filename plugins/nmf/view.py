@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from interp.draw import dim, enlarge, grid, heat, hues, overlay, rgb, stacked
+from interp.draw import cell_side, dim, enlarge, grid, heat, hues, overlay, rgb, stacked
 from interp.draw.groups_widget import groups_widget, intensities
 from interp.factorization import match_maps
 from interp.parts import drawn, omissions
@@ -29,7 +29,7 @@ def pictures(result: "NMFResult") -> dict[str, Tensor]:
 
 
 def _groups(result: "NMFResult") -> Tensor:
-    side = 96 if max(result.images.shape[-2:]) <= 96 else 160
+    side = cell_side(result.images)
     colours = hues(result.spatial.shape[1])
     images = enlarge(rgb(result.images), side)
     maps = enlarge(intensities(result.spatial), side) / 255

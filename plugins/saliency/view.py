@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from interp.attribution.trust import LIMITS, verdict
-from interp.draw import divergent, enlarge, grid, rgb
+from interp.draw import cell_side, divergent, enlarge, grid, rgb
 from interp.draw.table import html_table
 from interp.parts import drawn, omissions
 from interp.result import Cell
@@ -41,7 +41,7 @@ def _panels(result: "SaliencyResult") -> Tensor:
 
 def _sheet(result: "SaliencyResult", maps: Tensor, names: Sequence[str]) -> Tensor:
     """Images, and beside each its maps (B, Q, H, W) in [-1, 1]."""
-    side = 128 if max(result.images.shape[-2:]) <= 128 else 160  # the longest name of a method fits
+    side = cell_side(result.images, small=128)  # the longest name of a method fits
     cells = [enlarge(rgb(result.images), side)[:, None], divergent(enlarge(maps, side))]
     return grid(torch.cat(cells, dim=1), result.labels, names)
 
