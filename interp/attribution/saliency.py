@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from interp import correlation
+from interp import vectors
 
 
 @dataclass(frozen=True)
@@ -54,5 +54,5 @@ def _gradient(net: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
 
 
 def spearman(first: Tensor, second: Tensor) -> Tensor:
-    """`interp.correlation.spearman` (B,) in float32."""
-    return correlation.spearman(first, second).float()
+    """`interp.vectors.spearman` (B,) in float32."""
+    return vectors.spearman(first, second).float()

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from interp.correlation import spearman
 from interp.dissection.result import Dissection
 from interp.errors import UserError
+from interp.vectors import spearman
 
 
 @dataclass(frozen=True)

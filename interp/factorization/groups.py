@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
-from interp.correlation import correlations, matched
 from interp.errors import UserError
 from interp.factorization.encode import Basis
 from interp.factorization.reducers import factorise
 from interp.factorization.trust import choose_groups
 from interp.processes.share import gathered, summed
+from interp.vectors import correlations, matched
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from interp.correlation import correlations, matched
 from interp.factorization.nmf import nmf
 from interp.factorization.reducers import factorise, prepared, random_start, reduce
 from interp.factorization.start import svd_floor
+from interp.vectors import correlations, matched
 
 SAMPLE = 4096  # rows are enough, and bound the cost
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from interp.angles import directions
 from interp.errors import UserError
 from interp.featurevis.canvas import Fft
 from interp.featurevis.objectives import direction
 from interp.featurevis.render import render
 from interp.featurevis.transforms import warp
 from interp.network.layers import Layer
+from interp.vectors import directions
 
 
 @dataclass(frozen=True)

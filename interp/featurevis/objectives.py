@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from interp import angles
-from interp.angles import directions
+from interp import vectors
 from interp.errors import UserError
 from interp.featurevis.objective import Look, Objective
 from interp.featurevis.transforms import warp
+from interp.vectors import directions
 
 
 def _at(layer: str, what: str, value: Callable[[Tensor], Tensor]) -> Objective:
@@ -63,7 +63,7 @@ def caricature(layer: str, power: float = 0, cosine_power: float = 0) -> Objecti
         dot = score = (a * r).sum(dim=1)
         if power:
             score = dot * (directions(a) * r).sum(dim=1).clamp_min(0.1) ** power
-        return score * angles.cosine(a, r).clamp_min(0.1) ** cosine_power if cosine_power else score
+        return score * vectors.cosine(a, r).clamp_min(0.1) ** cosine_power if cosine_power else score
 
     return Objective(f"caricature at {layer}", frozenset([layer]), value)
 
@@ -71,7 +71,7 @@ def caricature(layer: str, power: float = 0, cosine_power: float = 0) -> Objecti
 def similarity(layer: str) -> Objective:
     """Cosine with the reference over all channels and positions together; needs `reference`."""
     name = f"cosine at {layer}"
-    return Objective(name, frozenset([layer]), lambda look: angles.cosine(*_with_reference(look, layer)))
+    return Objective(name, frozenset([layer]), lambda look: vectors.cosine(*_with_reference(look, layer)))
 
 
 def weighted(layer: str, weights: Tensor) -> Objective:

@@ -7,8 +7,8 @@ from math import nan
 import torch
 from torch import Tensor, nn
 
-from interp.angles import directions
 from interp.network.positions import AXES, MAPS, Layout
+from interp.vectors import directions
 
 SPECIAL = 8  # class and register tokens of an image, at most; two of them may come after the others
 # How far the places where a layer changes must agree with those where the image did; tokens for pieces of it that are

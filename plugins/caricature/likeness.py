@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from interp.angles import cosine, directions
 from interp.network.layers import Layer
+from interp.vectors import cosine, directions
 
 
 def identified(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from interp import angles
+from interp import vectors
 from interp.errors import UserError
 from interp.featurevis.objective import Look
 from interp.featurevis.objectives import (
@@ -112,13 +112,13 @@ def test_angles_do_not_depend_on_the_size_of_activations(name, scale):
 def test_angles_in_half_the_precision_of_small_activations_and_of_zeros():
     a, r = torch.rand(2, B, 64) * 1e-30
     expected = torch.nn.functional.cosine_similarity(a.double(), r.double(), eps=0.0)
-    torch.testing.assert_close(angles.cosine(a, r), expected.float())
-    rough = angles.cosine((a * 1e25).bfloat16(), (r * 1e25).bfloat16())
+    torch.testing.assert_close(vectors.cosine(a, r), expected.float())
+    rough = vectors.cosine((a * 1e25).bfloat16(), (r * 1e25).bfloat16())
     assert rough.dtype == torch.float32 and (rough - expected).abs().max() < 1e-2
     zeros = torch.zeros(2, 5, requires_grad=True)
-    found = angles.cosine(zeros, torch.ones(2, 5))
+    found = vectors.cosine(zeros, torch.ones(2, 5))
     assert torch.equal(found, torch.zeros(2)) and torch.autograd.grad(found.sum(), zeros)[0].isfinite().all()
-    assert angles.cosine(torch.full((1, 3), torch.nan), torch.ones(1, 3)).isnan().all()
+    assert vectors.cosine(torch.full((1, 3), torch.nan), torch.ones(1, 3)).isnan().all()
 
 
 def test_weights_move_with_the_picture():
