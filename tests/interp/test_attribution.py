@@ -19,6 +19,7 @@ from interp.errors import UserError
 from interp.factorization import neuron_groups
 from interp.network.layers import Layer, choose_layer, layers
 from interp.network.positions import Layout, layout
+from tests import oracle
 from tests.conftest import SHARED
 from tests.networks import make, probe
 
@@ -84,11 +85,27 @@ def test_every_class_and_position_equals_autograd(make, name, classes):
     torch.testing.assert_close(all_classes(tail, chunk=1).detach(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_channels_and_groups_agree_with_the_oracle():
+def test_channels_groups_and_the_rest_are_those_of_the_definition():
+    tail = tail_of()
+    groups = neuron_groups(tail.activations, 4)
+    effects, residual = group_effects(tail, groups.spatial, groups.channel)
+    channels = channel_attribution(tail, torch.arange(5))
+    for image in range(3):
+        activations, spatial = (
+            x[image].permute(1, 2, 0).flatten(0, 1).double().numpy() for x in (tail.activations, groups.spatial)
+        )
+        slopes = gradients(tail)[:, image].permute(0, 2, 3, 1).flatten(1, 2).double().numpy()
+        expected = oracle.group_effects(activations, spatial, groups.channel.double().numpy(), slopes)
+        ours = (effects[image].T, residual[image], channels[:, image])
+        for result, reference in zip(ours, expected, strict=True):
+            torch.testing.assert_close(result.detach().double(), torch.from_numpy(reference), rtol=1e-4, atol=1e-6)
+
+
+def test_channels_and_groups_agree_with_the_shared_oracle():
     path = SHARED / "data" / "attribution_oracle.py"
     if not path.is_file():
         pytest.skip(f"{path} is not here")
-    oracle = runpy.run_path(str(path))
+    shared = runpy.run_path(str(path))
     tail = tail_of()
     found = neuron_groups(tail.activations, 4)
     effects, residual = group_effects(tail, found.spatial, found.channel)
@@ -99,8 +116,8 @@ def test_channels_and_groups_agree_with_the_oracle():
         spatial, channel = last(found.spatial).reshape(-1, 4), found.channel.double().numpy()
         mine = effects[image].T.detach().numpy()
         rest = residual[image].detach().numpy()
-        oracle["check_groups"](last(tail.activations), spatial, channel, slopes, mine, residual=rest)
-        expected = torch.from_numpy(oracle["channel_attr"](last(tail.activations), slopes)).float()
+        shared["check_groups"](last(tail.activations), spatial, channel, slopes, mine, residual=rest)
+        expected = torch.from_numpy(shared["channel_attr"](last(tail.activations), slopes)).float()
         torch.testing.assert_close(channels[:, image].detach(), expected, rtol=1e-4, atol=1e-6)
 
 

@@ -15,6 +15,7 @@ from interp.factorization.reducers import SOLVERS, factorise, reduce
 from interp.factorization.start import leading_svd, svd_floor
 from interp.factorization.trust import choose_groups
 from interp.processes.share import together
+from tests import oracle
 from tests.processes import on_processes
 
 
@@ -135,12 +136,25 @@ def shared(*parts: str):
     return path
 
 
-def test_the_oracle_finds_nothing_wrong():
-    oracle = runpy.run_path(str(shared("attribution_oracle.py")))
+@pytest.mark.parametrize("seed", [0, 1])
+def test_it_ends_where_no_small_step_helps(seed):
+    rows = planted(300, 40, 9, seed, noise=0.5)[0]
+
+    def distance(**options) -> float:
+        factors = (*vars(nmf(rows, 6, **options)).values(),)[:2]
+        return oracle.distance_from_optimum(*(tensor.double().numpy() for tensor in (rows, *factors)))
+
+    assert distance(sweeps=3000, tolerance=1e-9) < 1e-6 and distance(sweeps=1) > 1e-4
+
+
+def test_the_shared_oracle_finds_nothing_wrong():
+    shared_oracle = runpy.run_path(str(shared("attribution_oracle.py")))
     data = planted(300, 40, 9, noise=0.5)[0]
     found = nmf(data, 6, sweeps=3000, tolerance=1e-9)
-    best = oracle["best_of"](data.numpy(), 6, restarts=4)[0]
-    oracle["check_nmf"](data.numpy(), found.spatial.numpy(), found.channel.numpy(), best, slack=0.01, kkt_max=1e-3)
+    best = shared_oracle["best_of"](data.numpy(), 6, restarts=4)[0]
+    shared_oracle["check_nmf"](
+        data.numpy(), found.spatial.numpy(), found.channel.numpy(), best, slack=0.01, kkt_max=1e-3
+    )
 
 
 def test_many_matrices_at_once_are_each_as_alone():
