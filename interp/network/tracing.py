@@ -1,9 +1,8 @@
 """One forward pass, layer by layer: what each puts out, and where its positions lie."""
 
-import sys
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from math import isnan
 from typing import Any
@@ -49,14 +48,9 @@ def trace(net: nn.Module, images: Tensor) -> dict[str, Output]:
     return outputs
 
 
-@contextmanager
-def eager() -> Iterator[None]:
+def eager() -> AbstractContextManager:
     """Without compilation: hooks on a compiled network's layers run, and may end the pass."""
-    if "torch._dynamo" not in sys.modules:  # then nothing is compiled, and importing it takes seconds
-        yield
-        return
-    with torch.compiler.set_stance("force_eager"):
-        yield
+    return torch.compiler.set_stance("force_eager")
 
 
 class Stop(Exception):
