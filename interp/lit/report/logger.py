@@ -41,9 +41,8 @@ class Report(Logger):
         self.embed = embed
         self._folder, self.title, self.every_n_seconds = Path(save_dir), title, every_n_seconds
         self._next_page, self._environment_written = -math.inf, False
-        self._attempt = partial(
-            Guard(once=True, folder=self._folder).attempt, f"the report in {save_dir} cannot be written"
-        )
+        attempt = Guard(once=True, folder=self._folder).attempt
+        self._attempt = partial(attempt, f"the report in {save_dir} cannot be written")
 
     @property
     def name(self) -> str:
