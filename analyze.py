@@ -10,7 +10,6 @@ from omegaconf import DictConfig, OmegaConf
 from conf.check import check, launch, told_clearly
 from interp.errors import NotBuilt, UserError
 from interp.lit.hydra_versions import BASE
-from interp.looks import look_folder
 
 log = logging.getLogger("analyze")
 
@@ -239,42 +238,40 @@ def look(cfg: DictConfig, networks: list[Network], position: int, key: str, logg
     from interp.processes.share import ProcessLost, together
     from interp.processes.signals import interrupt_if_noted
 
-    results, found, errors = Path(cfg.output) / "results", {}, list[Exception]()
+    results, alone, result_of, errors = Path(cfg.output) / "results", len(networks) == 1, {}, list[Exception]()
     for network in networks:
-        plugin, own = network.plugins[position], key if len(networks) == 1 else f"{key}.{network.name}"
+        plugin, history = network.plugins[position], results / (key if alone else f"{key}.{network.name}")
         together(interrupt_if_noted, name=key)
         try:
             result = plugin.look(network.net, network.probe)
-            plugin.name = own
-            kept = partial(keep_of, network, plugin, result, results, loggers, key)
-            found[network.name] = together(kept, shared=False, name=key)
+            kept = partial(keep_of, network, plugin, result, history, loggers, key)
+            result_of[network.name] = together(kept, shared=False, name=key)
         except (Disturbed, ProcessLost):
             raise
         except Exception as error:  # the other networks are studied all the same
             errors.append(error)
             if first:
-                plugin.note(results / own, network.epoch, error)
-    if len(found) > 1:
-        plugin.name, both = key, SideBySide(found) if first else None
-        epoch, step = max(n.epoch for n in networks), networks[-1].step
-        together(partial(keep, plugin, both, results, loggers, epoch, step), shared=False, name=key)
+                plugin.note(history, network.epoch, error)
+    if len(result_of) > 1:
+        both = SideBySide(result_of) if first else None
+        epoch, step = max(network.epoch for network in networks), networks[-1].step
+        together(partial(keep, plugin, both, results / key, loggers, epoch, step), shared=False, name=key)
     if errors:
         raise errors[0]
 
 
-def keep_of(network: Network, plugin, result, results, loggers: list, key: str):
+def keep_of(network: Network, plugin, result, history: Path, loggers: list, key: str):
     """Keep a result of one network, following what its run has of the same study; the result that was kept."""
     if network.run is not None:
-        result = plugin.continued(result, network.run / "results" / key, network.epoch)
-    keep(plugin, result, results, loggers, network.epoch, network.step)
+        result = plugin.continued(result, history, network.epoch, earlier=network.run / "results" / key)
+    keep(plugin, result, history, loggers, network.epoch, network.step)
     return result
 
 
-def keep(plugin, result, results, loggers: list, epoch: int, step: int) -> None:
-    """Write, log and print one result of `plugin` under its name."""
-    plugin.keep(result, look_folder(results / plugin.name, epoch), loggers, epoch=epoch, step=step)
-    scalars = {f"{plugin.name}/{key}": value for key, value in plugin.finite(result.scalars(), epoch).items()}
-    plugin.note(results / plugin.name, epoch)
+def keep(plugin, result, history: Path, loggers: list, epoch: int, step: int) -> None:
+    """Write, log and print one result of `plugin` under the name of its folder `history`."""
+    scalars = plugin.keep(result, history, loggers, epoch=epoch, step=step)
+    scalars = {f"{history.name}/{key}": value for key, value in scalars.items()}
     log.info("epoch %d: %s", epoch, ", ".join(f"{key} {value:.4g}" for key, value in scalars.items()))
     for logger in loggers:
         logger.log_metrics({**scalars, "epoch": epoch}, step=step)

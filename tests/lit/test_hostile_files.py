@@ -312,7 +312,7 @@ def test_pictures_are_not_named_out_of_the_folder(tmp_path, caplog):
             return {"../../x": torch.zeros(3, 4, 4, dtype=torch.uint8)}
 
     plugin = ConfidencePlugin(name="sure")
-    plugin.keep(Escaping(torch.rand(2)), tmp_path / "results" / "sure" / "epoch=0001", [], epoch=1, step=0)
+    plugin.keep(Escaping(torch.rand(2)), tmp_path / "results" / "sure", [], epoch=1, step=0)
     plugin.finish_drawing()
     assert "'../../x' is no name of a picture" in caplog.text
     assert not list(tmp_path.rglob("x.png")) and not (tmp_path.parent / "x.png").exists()
