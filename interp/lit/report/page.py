@@ -18,7 +18,9 @@ HERE = Path(__file__).parent
 STAGES = ("train", "val", "test")
 COST = ("failed", "seconds", "share_of_epoch")  # of a plugin: plotted last
 BEST = {"val/accuracy": max, "test/accuracy": max, "val/loss": min}  # what the head of the page shows, at its best
-LARGEST = 25_000_000  # bytes of files that a page holds unasked: it opens in well under a second, and can be mailed
+EMBEDDED_BYTES = (
+    25_000_000  # bytes of files that a page holds unasked: it opens in well under a second, and can be mailed
+)
 Embed = bool | Literal["auto"]
 # In this order in one script of the page; more may follow.
 SCRIPTS = ("player", "figures", "film", "plots", "search", "report")
@@ -33,11 +35,11 @@ def render(run_folder: Path, title: str = "", status: str = "") -> str:
 def write(run_folder: Path, title: str = "", status: str = "", embed: Embed = "auto") -> bool:
     """Write the page into the run's folder, with the figures inside it or showing the files beside it.
 
-    "auto": inside up to `LARGEST` bytes of files. Whether they are inside is returned. Raises OSError; an earlier page
+    "auto": inside up to `EMBEDDED_BYTES` of files. Whether they are inside is returned. Raises OSError; an earlier page
     is then left as it was.
     """
     if embed == "auto":
-        embed = size(run_folder) <= LARGEST
+        embed = size(run_folder) <= EMBEDDED_BYTES
     with replacing(run_folder / "report.html") as path, path.open("w", encoding="utf-8", errors="replace") as file:
         file.writelines(parts(run_folder, title, status, embed))
     return embed

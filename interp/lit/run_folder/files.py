@@ -15,7 +15,7 @@ from interp.files import MOST, inside, regular
 from interp.looks import looks
 
 DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, SyntaxError)
-LARGEST = 80_000_000  # pixels of a picture, below where Pillow warns
+PICTURE_PIXELS = 80_000_000  # at most, below where Pillow warns
 LINK = "is a link that leads out of the run's folder, and is not read"
 Points = dict[tuple[float | None, float | None], float]  # (step, epoch) -> value, in the order of writing
 
@@ -122,7 +122,7 @@ def _size(path: Path) -> tuple[int, int]:
 
     with path.open("rb") as file:
         size = struct.unpack(">II", file.read(24)[16:].ljust(8, b"\0"))
-    if math.prod(size) > LARGEST:  # asked before it is opened, since Pillow but warns of images up to twice that
+    if math.prod(size) > PICTURE_PIXELS:  # asked before it is opened, since Pillow but warns of images up to twice that
         raise ValueError(f"{size[0]} x {size[1]} pixels")
     with Image.open(path, formats=("PNG",)) as image:
         image.verify()

@@ -20,7 +20,7 @@ from interp.lit.safety.harmless import Examples, examples, is_library, own_of, r
 from interp.processes.memory import limited
 from interp.result import Result
 
-LARGEST, DEEPEST = 2**20, 50  # bytes and levels of a configuration
+CONFIGURATION_BYTES, CONFIGURATION_LEVELS = 2**20, 50
 ALL, DOWNLOADS = ["all"], "interp.lit.data.torchvision.torchvision"
 NAMES = (
     "name classes of torch.nn and torch.optim, transforms of torchvision, and what YAML files on your search path name"
@@ -38,7 +38,7 @@ def read_yaml(path: Path) -> Any:
     Raises UserError that names the file where it is too large, damaged, repeats itself by aliases or has Python tags.
     """
     try:
-        text = regular(path, LARGEST).read_text(encoding="utf-8")
+        text = regular(path, CONFIGURATION_BYTES).read_text(encoding="utf-8")
         _check_events(yaml.parse(text, Loader=yaml.SafeLoader))
         return OmegaConf.create(with_new_names(OmegaConf.to_container(OmegaConf.create(text))))
     except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
@@ -52,8 +52,8 @@ def _check_events(events: Iterable[yaml.Event]) -> None:
         if isinstance(event, yaml.AliasEvent):
             raise ValueError("it has aliases (*name), which Hydra never writes and which can multiply without end")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:  # 5,000 levels took the parser 20 seconds
-            raise ValueError(f"it is nested more than {DEEPEST} levels deep")
+        if depth > CONFIGURATION_LEVELS:  # 5,000 levels took the parser 20 seconds
+            raise ValueError(f"it is nested more than {CONFIGURATION_LEVELS} levels deep")
 
 
 def plain(config: Any, key: str) -> Any:

@@ -18,7 +18,7 @@ from urllib.request import urlopen
 from interp.processes.background import Background
 
 log = logging.getLogger(__name__)
-PATIENCE = 120.0  # seconds that the end of a run may take while a server answers, besides the time for its files
+END_SECONDS = 120.0  # that the end of a run may take while a server answers, besides the time for its files
 RATE = 250e3  # bytes a second that a slow line sends
 UNHEARD = 30.0  # seconds that it may take while no server answers
 SEND = "wandb sync --no-skip-online"
@@ -80,13 +80,13 @@ def patience(settings: Any, offline: bool) -> float:
     if settings.finish_timeout:  # W&B's own limit, which it does not always keep
         return settings.finish_timeout + PROBE
     if offline or not answers(settings.base_url):
-        return PATIENCE if offline else UNHEARD
+        return END_SECONDS if offline else UNHEARD
     size = 0
     for name in ("checkpoints", "results", "wandb"):
         for path in Path(settings.root_dir, name).rglob("*"):
             with suppress(OSError):  # a temporary file that is gone
                 size += path.stat().st_size
-    return PATIENCE + size / RATE
+    return END_SECONDS + size / RATE
 
 
 def answers(url: str) -> bool:
