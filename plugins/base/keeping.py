@@ -113,5 +113,5 @@ class KeptStudy(Study):
         while cause.__cause__:
             cause = cause.__cause__
         place = (type(cause), *[(at.filename, at.lineno) for at in traceback.extract_tb(cause.__traceback__)[-1:]])
-        shown, self._told = place in self._told, self._told | {place}
-        return "" if shown else "\n" + "".join(traceback.format_exception(error))
+        seen, self._told = place in self._told, self._told | {place}
+        return "" if seen else "\n" + "".join(traceback.format_exception(error))

@@ -121,8 +121,8 @@ def environment() -> dict[str, str]:
     device = f"{platform.machine()}, {os.cpu_count()} CPU cores"
     if torch.cuda.is_initialized():  # else asking for its name would set CUDA up on a run that does not use it
         device = f"{torch.cuda.get_device_name()}; {device}"
-    found = {"python": platform.python_version(), "torch": str(torch.__version__), "lightning": lightning.__version__}
-    return {**found, "device": device, "platform": platform.platform(), "commit": _commit()}
+    python, versions = platform.python_version(), {"torch": str(torch.__version__), "lightning": lightning.__version__}
+    return {"python": python, **versions, "device": device, "platform": platform.platform(), "commit": _commit()}
 
 
 def _commit() -> str:

@@ -61,7 +61,7 @@ def parts(run_folder: Path, title: str = "", status: str = "", embed: bool = Tru
     notes += filter(None, [failures.told(failures.read(run, notes, metrics))])
     style, script = own_code()
     widgets = [shot for figure in figures if figure.widget and embed for shot in figure.shots]
-    plugins = {plugin: list(own) for plugin, own in groupby(enumerate(figures), lambda pair: pair[1].plugin)}
+    plugins = {plugin: list(numbered) for plugin, numbered in groupby(enumerate(figures), lambda pair: pair[1].plugin)}
     return template(HERE / "report.html").generate(
         title=hide(title or run.name), status=status, date=strftime("%Y-%m-%d %H:%M"), headline=headline(metrics),
         figures=figures, plugins=plugins, plots=plots(metrics), notes=notes, style=style, script=script,
@@ -100,14 +100,14 @@ def content_policy(style: str, script: str, widgets: list[Shot], media: str = "d
 
 def headline(metrics: dict[str, Points]) -> list[tuple[str, str, str]]:
     """Name, best value, and when that was and what the last one is, of the metrics in `BEST`."""
-    found = []
+    scores = []
     for name, best in BEST.items():
         points = [(value, epoch) for (_, epoch), value in metrics.get(name, {}).items() if math.isfinite(value)]
         if points:
             value, epoch = best(points, key=lambda point: point[0])
             when = "best" if epoch is None else f"best, epoch {epoch:g}"
-            found.append((name, f"{value:.4g}", f"{when}; last {points[-1][0]:.4g}" if len(points) > 1 else ""))
-    return found
+            scores.append((name, f"{value:.4g}", f"{when}; last {points[-1][0]:.4g}" if len(points) > 1 else ""))
+    return scores
 
 
 def plots(metrics: dict[str, Points]) -> dict[str, list[dict[str, Any]]]:
@@ -119,7 +119,7 @@ def plots(metrics: dict[str, Points]) -> dict[str, list[dict[str, Any]]]:
         if not name.endswith("/failed") or any(points.values()):
             groups.setdefault(group, {}).setdefault(title, {})[curve] = points
     ordered = sorted(groups.items())
-    return {g: [_plot(t, own[t]) for t in sorted(own, key=lambda t: (t in COST, t))] for g, own in ordered}
+    return {g: [_plot(t, of[t]) for t in sorted(of, key=lambda t: (t in COST, t))] for g, of in ordered}
 
 
 def _plot(title: str, curves: dict[str, Points]) -> dict[str, Any]:

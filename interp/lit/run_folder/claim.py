@@ -101,10 +101,10 @@ def take(folder: Path, command: str, owner: object = None) -> Claim:
         raise UserError(f"{folder} is in use by another run of this process: {otherwise}")
     if (path / FILE).is_symlink():  # a stranger's could lead to your files
         raise UserError(f"{folder / FILE} is a link: delete it, or {otherwise}")
-    made = [place for place in (path, *path.parents) if not place.exists()]
+    new_folders = [place for place in (path, *path.parents) if not place.exists()]
     path.mkdir(parents=True, exist_ok=True)
     try:
-        claim = _held[path] = Claim(path, made, Lock(path / FILE), owner)
+        claim = _held[path] = Claim(path, new_folders, Lock(path / FILE), owner)
     except BlockingIOError as error:
         raise UserError(f"{folder} is in use by {_whose(path)}: wait for it to end, or {otherwise}{error}") from None
     try:

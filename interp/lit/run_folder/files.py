@@ -98,16 +98,16 @@ def read_figures(run: Path, notes: list[str], metrics: dict[str, Points]) -> lis
 
 
 def _shots(run: Path, folder: Path, epoch: int, notes: list[str], metrics: dict[str, Points]) -> Iterator[Shot]:
-    about, plugin = json_object(folder / "result.json", notes, run), folder.parent.name
-    scalars, captions = (dict(v) if isinstance(v := about.get(k), dict) else {} for k in ("scalars", "captions"))
+    result, plugin = json_object(folder / "result.json", notes, run), folder.parent.name
+    scalars, captions = (dict(v) if isinstance(v := result.get(k), dict) else {} for k in ("scalars", "captions"))
     scalars = {name: value for name, value in scalars.items() if isinstance(value, float)}
-    _keep(metrics, {f"{plugin}/{name}": value for name, value in scalars.items()}, about.get("step"), epoch)
-    shown = [(name, f"{value:.4g}") for name, value in scalars.items()]
+    _keep(metrics, {f"{plugin}/{name}": value for name, value in scalars.items()}, result.get("step"), epoch)
+    formatted = [(name, f"{value:.4g}") for name, value in scalars.items()]
     for path in sorted(folder.glob("[!.]*.png")) + sorted(folder.glob("[!.]*.html")):
         try:
             if not inside(path, run):
                 raise ValueError(LINK)
-            yield Shot(epoch, path, _size(regular(path, MOST)), str(captions.get(path.stem, "")), shown)
+            yield Shot(epoch, path, _size(regular(path, MOST)), str(captions.get(path.stem, "")), formatted)
         except DAMAGED as error:
             odd = error.strerror if isinstance(error, OSError) else LINK if str(error) == LINK else None
             why = odd or f"is damaged ({type(error).__name__})"

@@ -159,11 +159,11 @@ def _trusted(name: Any, trust: str | Iterable[str]) -> bool:
     given = names(trust)
     if name in given:
         return True
-    if not any(str(name).startswith(f"{own}.") for own in given):
+    if not any(str(name).startswith(f"{module}.") for module in given):
         return False
-    found = resolved(name)
-    real = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
-    return any(real.startswith(f"{own}.") for own in given)
+    callee = resolved(name)
+    real = f"{getattr(callee, '__module__', '')}.{getattr(callee, '__qualname__', '')}"
+    return any(real.startswith(f"{module}.") for module in given)
 
 
 @contextmanager
@@ -199,13 +199,13 @@ def result_class(name: Any, trust: str | Collection[str] = ()) -> type[Result]:
 
     Raises UserError for others.
     """
-    module, _, own = str(name).rpartition(".")
+    module, _, class_name = str(name).rpartition(".")
     if module not in {*names(trust), *sys.modules} and module.partition(".")[0] not in ("plugins", "interp"):
         raise UserError(f"the result is of class {name}, which is not ours: if you know it, give --trust {module}")
     try:
-        found = getattr(import_module(module), own, None)
+        kind = getattr(import_module(module), class_name, None)
     except ImportError as error:
         raise UserError(f"the result is of class {name}, which is not here: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, Result)):
+    if not (isinstance(kind, type) and issubclass(kind, Result)):
         raise UserError(f"{name} is no interp.result.Result")
-    return found
+    return kind

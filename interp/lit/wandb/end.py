@@ -65,14 +65,14 @@ def end(run: Any, exit_code: int | None, line: Background) -> str:
 
 def wait_patiently(done: Future, settings: Any, offline: bool, hurried: bool) -> None:
     """Wait for the end of a run, as long as there is hope; `hurried`, as little as without a server."""
-    began, told = time.monotonic(), False
+    began, announced = time.monotonic(), False
     while not wait([done], PROBE).done:
         limit = min(patience(settings, offline), UNHEARD if hurried else math.inf)
         if (left := began + limit - time.monotonic()) <= 0:
             return
-        if not told:
+        if not announced:
             log.info("W&B is still being sent to, for at most %.0f seconds: Ctrl-C leaves it", left)
-        told = True
+        announced = True
 
 
 def patience(settings: Any, offline: bool) -> float:
