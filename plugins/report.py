@@ -13,8 +13,9 @@ from interp.errors import UserError
 from interp.files import MOST, inside, regular
 from interp.lit.report.page import write
 from interp.lit.run_folder.files import DAMAGED, LINK
-from interp.lit.safety.foreign import plain, read_yaml, result_class
+from interp.lit.safety.foreign import result_class
 from interp.lit.safety.secrets import hide_in_logs
+from interp.lit.safety.yaml_file import plain, read_yaml
 from interp.lit.terminal import visible
 from interp.looks import looks
 from interp.result import Result

@@ -19,7 +19,7 @@ from interp.lit.checkpoints.find import find_checkpoint
 from interp.lit.checkpoints.resume import carry_over
 from interp.lit.data.folder import images
 from interp.lit.report.page import render, write
-from interp.lit.safety.foreign import read_yaml
+from interp.lit.safety.yaml_file import read_yaml
 from interp.lit.sweep.gather import found, job_folders
 from interp.lit.sweep.gather import main as gather
 from interp.lit.sweep.page import read_job

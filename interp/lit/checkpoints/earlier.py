@@ -20,6 +20,7 @@ from interp.lit.renamed import with_new_names
 from interp.lit.run_folder.remains import about
 from interp.lit.safety import foreign
 from interp.lit.safety.secrets import hidden
+from interp.lit.safety.yaml_file import read_yaml
 
 MACHINES = ("auto", "cpu", "gpu", "ddp")  # options of trainer that differ in where the run goes on alone
 log = logging.getLogger(__name__)
@@ -165,7 +166,7 @@ def _written(path: Path) -> Mapping[str, Any]:
     if not file.is_file():
         return {}
     try:
-        return as_it_stands(foreign.read_yaml(file))
+        return as_it_stands(read_yaml(file))
     except UserError as error:
         log.warning("%s; the settings are this command's", error)
         return {}

@@ -1,6 +1,5 @@
 """What somebody else may have written: configurations and class names out of a run's folder, checked before use."""
 
-import re
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -9,18 +8,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from interp.errors import NotBuilt, UserError
-from interp.files import regular
-from interp.lit.renamed import with_new_names
 from interp.lit.safety.harmless import Examples, examples, is_library, own_of, resolved, source, takes, target
+from interp.lit.safety.yaml_file import read_yaml
 from interp.processes.memory import limited
 from interp.result import Result
 
-CONFIGURATION_BYTES, CONFIGURATION_LEVELS = 2**20, 50
 ALL, DOWNLOADS = ["all"], "interp.lit.data.torchvision.torchvision"
 NAMES = (
     "name classes of torch.nn and torch.optim, transforms of torchvision, and what YAML files on your search path name"
@@ -28,44 +23,6 @@ NAMES = (
 SETTINGS = (
     "give the settings in its YAML file and plain numbers, none absurd, but no path, address, code or unknown text"
 )
-
-
-def read_yaml(path: Path) -> Any:
-    """A YAML file as DictConfig or ListConfig, its interpolations as they stand; it can neither run anything nor grow.
-
-    What an earlier version called by another name has its new one.
-
-    Raises UserError that names the file where it is too large, damaged, repeats itself by aliases or has Python tags.
-    """
-    try:
-        text = regular(path, CONFIGURATION_BYTES).read_text(encoding="utf-8")
-        _check_events(yaml.parse(text, Loader=yaml.SafeLoader))
-        return OmegaConf.create(with_new_names(OmegaConf.to_container(OmegaConf.create(text))))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"cannot read {path}: {' '.join(str(error).split()) or type(error).__name__}") from error
-
-
-def _check_events(events: Iterable[yaml.Event]) -> None:
-    """Raise ValueError where a YAML file, as far as it is read, has aliases or is nested without end."""
-    depth = 0
-    for event in events:
-        if isinstance(event, yaml.AliasEvent):
-            raise ValueError("it has aliases (*name), which Hydra never writes and which can multiply without end")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > CONFIGURATION_LEVELS:  # 5,000 levels took the parser 20 seconds
-            raise ValueError(f"it is nested more than {CONFIGURATION_LEVELS} levels deep")
-
-
-def plain(config: Any, key: str) -> Any:
-    """The plain value at a dotted `key`, through references such as ${name}; None where it is missing or computed."""
-    for _ in range(9):  # references, which may form a circle
-        node = OmegaConf.to_container(config) if OmegaConf.is_config(config) else config
-        for name in key.split("."):
-            node = node.get(name) if isinstance(node, dict) else None
-        if not (isinstance(node, str) and (reference := re.fullmatch(r"\$\{([\w.]+)\}", node))):
-            return None if "${" in str(node) else node
-        key = reference[1]
-    return None
 
 
 def settings(path: Path, groups: Iterable[str], given: Collection[str], trust: str | Collection[str]) -> DictConfig:

@@ -24,8 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 from interp.errors import UserError
 from interp.files import MOST, regular, replacing
 from interp.lit.run_folder.files import DAMAGED, read_figures, read_metrics
-from interp.lit.safety.foreign import read_yaml
 from interp.lit.safety.secrets import hide, hide_in_files, hide_in_logs, remember_configuration
+from interp.lit.safety.yaml_file import read_yaml
 from interp.lit.sweep.job_process import is_here, this_process
 from interp.lit.sweep.page import Job, fixed, front, parts, read_job
 from interp.lit.terminal import visible

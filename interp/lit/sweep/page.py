@@ -50,12 +50,19 @@ def read_job(path: Path, sweep: Path) -> Job:
         status, error, process = str(job["status"]), str(job.get("error", "")), dict(job.get("process", {}))
         status, error = ("killed", KILLED) if status == "running" and is_gone(process) else (status, error)
         return Job(
-            folder, int(job["number"]), status, error, _seconds(job),
-            {key: cell(value) for key, value in job.get("parameters", {}).items()}, objectives,
-            tuple(direction for _, direction in job.get("objectives", {}).values()),
-            {name: float(value) for name, value in job.get("scalars", {}).items()},
-            [_addressed(figure, folder) for figure in job.get("figures", [])], files, process,
-        )  # fmt: skip
+            folder=folder,
+            number=int(job["number"]),
+            status=status,
+            error=error,
+            seconds=_seconds(job),
+            parameters={key: cell(value) for key, value in job.get("parameters", {}).items()},
+            objectives=objectives,
+            directions=tuple(direction for _, direction in job.get("objectives", {}).values()),
+            scalars={name: float(value) for name, value in job.get("scalars", {}).items()},
+            figures=[_addressed(figure, folder) for figure in job.get("figures", [])],
+            files=files,
+            process=process,
+        )
     except FileNotFoundError:
         return Job(folder, files=files)
     except DAMAGED as error:
