@@ -10,7 +10,6 @@ from omegaconf import DictConfig, OmegaConf
 from conf.check import check, launch, told_clearly
 from interp.errors import NotBuilt, UserError
 from interp.lit.hydra_versions import BASE
-from interp.looks import look_folder
 
 log = logging.getLogger("analyze")
 
@@ -25,7 +24,6 @@ def analyze(cfg: DictConfig) -> None:
     from lightning import seed_everything
 
     from interp.lit import build
-    from interp.lit.checkpoints.find import named_checkpoints
     from interp.lit.console import calm, print_layers
     from interp.lit.run_folder import claim
     from interp.lit.run_folder.remains import refuse
@@ -37,44 +35,45 @@ def analyze(cfg: DictConfig) -> None:
     if rank:
         logging.getLogger().setLevel(logging.ERROR)  # the first process tells
     build.check_accelerator("accelerator", cfg.accelerator)
+    networks = networks_of(cfg, place)
+    for network in networks if cfg.layers and rank == 0 else ():
+        print_layers(network.name, network.net, network.probe)
+    if not cfg.get("plugin"):
+        return
+    refuse(Path(cfg.output), resumable=False)
+    with claim.held(Path(cfg.output), "analyze.py"):
+        study_all(cfg, networks, first=rank == 0)
+
+
+def networks_of(cfg: DictConfig, place: int) -> list["Network"]:
+    """The network of each checkpoint, on the device at `place`; raises UserError where they cannot be compared."""
+    from interp.lit.checkpoints.find import named_checkpoints
+
     paths = named_checkpoints(cfg.checkpoint, ("best.ckpt", "last.ckpt"))
     if unknown := sorted(set(map(str, cfg.only)) - set(paths)):
         raise UserError(f"only.{unknown[0]}: no checkpoint has this name; there is {', '.join(paths)}")
     networks = [Network(cfg, name, path, place) for name, path in paths.items()]
     if len(networks) > 1:
         same_probe(networks)
-    if cfg.layers and rank == 0:
-        for network in networks:
-            print_layers(network.name, network.net, network.probe)
-    if not cfg.get("plugin"):
-        return
-    refuse(Path(cfg.output), resumable=False)
-    with claim.held(Path(cfg.output), "analyze.py"):
-        study_all(cfg, networks, [path for path in paths.values() if path], first=rank == 0)
+    return networks
 
 
-def study_all(cfg: DictConfig, networks: list["Network"], checkpoints: list[Path], first: bool) -> None:
-    """Let all plugins look at the networks of these `checkpoints`; of several processes the `first` keeps and tells.
+def study_all(cfg: DictConfig, networks: list["Network"], first: bool) -> None:
+    """Let all plugins look at the networks; of several processes the `first` keeps and tells.
 
     Raises UserError where some failed, SystemExit after a signal.
     """
-    from interp.lit import build
     from interp.lit.ending import note_signals
-    from interp.lit.run_folder import claim
-    from interp.lit.safety.secrets import hidden
     from interp.lit.wandb import artifacts
     from interp.processes.signals import signal_of
 
-    if first:
-        claim.begin(Path(cfg.output))
-    loggers = build.loggers(cfg) if first else []
-    for logger in loggers:
-        logger.log_hyperparams(hidden(OmegaConf.to_container(cfg, resolve=True)))
+    loggers = begin(cfg) if first else []
     status, failed, ended = "failed", list[str](), None
     note_signals()
     try:
-        for path in checkpoints:
-            artifacts.use(loggers, path)
+        for network in networks:
+            if network.path:
+                artifacts.use(loggers, network.path)
         failed = study(cfg, networks, loggers, first)
         status = "failed" if failed else "success"
     except KeyboardInterrupt as error:
@@ -87,14 +86,24 @@ def study_all(cfg: DictConfig, networks: list["Network"], checkpoints: list[Path
         raise UserError(f"{len(failed)} of {len(networks[0].plugins)} studies failed: {'; '.join(failed)}")
 
 
+def begin(cfg: DictConfig) -> list:
+    """The loggers, which have the whole configuration, its secrets hidden; from now on the folder stays."""
+    from interp.lit import build
+    from interp.lit.run_folder import claim
+    from interp.lit.safety.secrets import hidden
+
+    claim.begin(Path(cfg.output))
+    loggers = build.loggers(cfg)
+    for logger in loggers:
+        logger.log_hyperparams(hidden(OmegaConf.to_container(cfg, resolve=True)))
+    return loggers
+
+
 def conclude(cfg: DictConfig, networks: list["Network"], loggers: list, status: str, ended) -> None:
     """Write what was found so far, whatever ended the analysis, and say in one line where it is."""
     import signal
-    import sys
 
-    from interp.files import readable
     from interp.lit.ending import wait_for_first
-    from interp.lit.run_folder import failures
     from interp.lit.wandb import artifacts
     from interp.lit.wandb.logger import close_wandb
     from interp.processes.share import ProcessLost
@@ -108,13 +117,20 @@ def conclude(cfg: DictConfig, networks: list["Network"], loggers: list, status: 
     for logger in loggers:
         logger.finalize(status)
     artifacts.keep(loggers, Path(cfg.output))
-    runs = close_wandb(128 + ended if ended else int(status == "failed"))
-    said = f"Ended early by {ended.name}" if ended else "Done" if sys.exception() is None else "Ended early"
-    told = failures.told(failures.read(Path(cfg.output), []))
-    more = f"; W&B: {runs}" * bool(runs) + f"; {told}" * bool(told)
-    log.info("%s: results and report in %s", said, readable(f"{cfg.output}{more}"))
+    say_where(cfg, ended, close_wandb(128 + ended if ended else int(status == "failed")))
     if not lost:
         wait_for_first()
+
+
+def say_where(cfg: DictConfig, ended, runs: str | None) -> None:
+    """Say in one line how the analysis went, where its results and W&B `runs` are, and which studies failed."""
+    from interp.files import readable
+    from interp.lit.run_folder import failures
+
+    outcome = f"Ended early by {ended.name}" if ended else "Done" if sys.exception() is None else "Ended early"
+    failed = failures.told(failures.read(Path(cfg.output), []))
+    more = f"; W&B: {runs}" * bool(runs) + f"; {failed}" * bool(failed)
+    log.info("%s: results and report in %s", outcome, readable(f"{cfg.output}{more}"))
 
 
 class Network:
@@ -128,29 +144,35 @@ class Network:
         from interp.lit.checkpoints.checkpoint import read_checkpoint
         from interp.lit.checkpoints.find import run_folder
         from interp.lit.classifier import load_weights
-        from interp.lit.safety.foreign import built_from
 
         checkpoint = {} if path is None else read_checkpoint(path)
-        self.name, self.run = name, None if path is None else run_folder(path)
-        own = with_run(cfg, self.run)
-        own = OmegaConf.merge(own, cfg.only.get(name) or {})
-        with built_from(self.run, cfg.trust):
-            try:
-                check(own, "analyze", of_run=True)
-            except UserError as error:
-                raise NotBuilt(str(error)) from error
-            images = build.data(own, labelled=False)
-            self.net = build.network(own, images, trains=False, weights_follow=path is not None)
+        self.name, self.path, self.run = name, path, None if path is None else run_folder(path)
+        settings = OmegaConf.merge(with_run(cfg, self.run), cfg.only.get(name) or {})
+        images = self._build(settings, cfg.trust)
         if path is None:
-            say_where_weights_come_from(own)
+            say_where_weights_come_from(settings)
         else:
             load_weights(self.net, images.class_names, checkpoint)
         device = Fabric(accelerator=cfg.accelerator, devices=1).device
         self.net.to(torch.device("cuda", place) if device.type == "cuda" else device)
-        self.probe, self.plugins = images.probe, build.plugins(own)
+        self.probe, self.plugins = images.probe, build.plugins(settings)
         self.epoch, self.step = checkpoint.get("epoch", -1) + 1, max(0, checkpoint.get("global_step", 0) - 1)
         for plugin in self.plugins:
             plugin.check(self.net)
+
+    def _build(self, settings: DictConfig, trust):
+        """The network, as yet without its weights, and the data, which is returned."""
+        from interp.lit import build
+        from interp.lit.safety.foreign import built_from
+
+        with built_from(self.run, trust):
+            try:
+                check(settings, "analyze", of_run=True)
+            except UserError as error:
+                raise NotBuilt(str(error)) from error
+            images = build.data(settings, labelled=False)
+            self.net = build.network(settings, images, trains=False, weights_follow=self.path is not None)
+        return images
 
 
 def say_where_weights_come_from(cfg: DictConfig) -> None:
@@ -180,11 +202,11 @@ def with_run(cfg: DictConfig, run) -> DictConfig:
     overrides = [o.lstrip("+") for o in HydraConfig.get().overrides.task]
     groups = [group for group in ("data", "model") if not any(o.startswith(f"{group}=") for o in overrides)]
     keys = [o.partition("=")[0] for o in overrides]
-    own = foreign.settings(run / ".hydra" / "config.yaml", groups, given=keys, trust=cfg.trust)
+    of_run = foreign.settings(run / ".hydra" / "config.yaml", groups, given=keys, trust=cfg.trust)
     cfg = cfg.copy()
     for group in groups:
         given = OmegaConf.from_dotlist([o for o in overrides if o.startswith(f"{group}.")])
-        cfg[group] = OmegaConf.merge(own[group], given.get(group, {}))
+        cfg[group] = OmegaConf.merge(of_run[group], given.get(group, {}))
     return cfg
 
 
@@ -234,47 +256,50 @@ def look(cfg: DictConfig, networks: list[Network], position: int, key: str, logg
     """
     from functools import partial
 
-    from interp.comparison import SideBySide
     from interp.network.quiet import Disturbed
     from interp.processes.share import ProcessLost, together
     from interp.processes.signals import interrupt_if_noted
 
-    results, found, errors = Path(cfg.output) / "results", {}, list[Exception]()
+    results, alone, result_of, errors = Path(cfg.output) / "results", len(networks) == 1, {}, list[Exception]()
     for network in networks:
-        plugin, own = network.plugins[position], key if len(networks) == 1 else f"{key}.{network.name}"
+        plugin, history = network.plugins[position], results / (key if alone else f"{key}.{network.name}")
         together(interrupt_if_noted, name=key)
         try:
             result = plugin.look(network.net, network.probe)
-            plugin.name = own
-            kept = partial(keep_of, network, plugin, result, results, loggers, key)
-            found[network.name] = together(kept, shared=False, name=key)
+            kept = partial(keep_of, network, plugin, result, history, loggers, key)
+            result_of[network.name] = together(kept, shared=False, name=key)
         except (Disturbed, ProcessLost):
             raise
         except Exception as error:  # the other networks are studied all the same
             errors.append(error)
             if first:
-                plugin.note(results / own, network.epoch, error)
-    if len(found) > 1:
-        plugin.name, both = key, SideBySide(found) if first else None
-        epoch, step = max(n.epoch for n in networks), networks[-1].step
-        together(partial(keep, plugin, both, results, loggers, epoch, step), shared=False, name=key)
+                plugin.note(history, network.epoch, error)
+    if len(result_of) > 1:
+        together(partial(compare, networks, plugin, result_of, results / key, loggers), shared=False, name=key)
     if errors:
         raise errors[0]
 
 
-def keep_of(network: Network, plugin, result, results, loggers: list, key: str):
+def keep_of(network: Network, plugin, result, history: Path, loggers: list, key: str):
     """Keep a result of one network, following what its run has of the same study; the result that was kept."""
     if network.run is not None:
-        result = plugin.continued(result, network.run / "results" / key, network.epoch)
-    keep(plugin, result, results, loggers, network.epoch, network.step)
+        result = plugin.continued(result, history, network.epoch, earlier=network.run / "results" / key)
+    keep(plugin, result, history, loggers, network.epoch, network.step)
     return result
 
 
-def keep(plugin, result, results, loggers: list, epoch: int, step: int) -> None:
-    """Write, log and print one result of `plugin` under its name."""
-    plugin.keep(result, look_folder(results / plugin.name, epoch), loggers, epoch=epoch, step=step)
-    scalars = {f"{plugin.name}/{key}": value for key, value in plugin.finite(result.scalars(), epoch).items()}
-    plugin.note(results / plugin.name, epoch)
+def compare(networks: list[Network], plugin, result_of: dict, history: Path, loggers: list) -> None:
+    """Keep the results of the networks, by name, side by side."""
+    from interp.comparison import SideBySide
+
+    epoch, step = max(network.epoch for network in networks), networks[-1].step
+    keep(plugin, SideBySide(result_of), history, loggers, epoch, step)
+
+
+def keep(plugin, result, history: Path, loggers: list, epoch: int, step: int) -> None:
+    """Write, log and print one result of `plugin` under the name of its folder `history`."""
+    scalars = plugin.keep(result, history, loggers, epoch=epoch, step=step)
+    scalars = {f"{history.name}/{key}": value for key, value in scalars.items()}
     log.info("epoch %d: %s", epoch, ", ".join(f"{key} {value:.4g}" for key, value in scalars.items()))
     for logger in loggers:
         logger.log_metrics({**scalars, "epoch": epoch}, step=step)

@@ -96,8 +96,8 @@ def build_trainer(cfg: DictConfig, module, studies: list, earlier: Any) -> Any:
     from interp.lit.checkpoints.resume import Continuity
     from interp.lit.checkpoints.schedule import check_end
 
-    told = {"said": earlier.changes(cfg), "stopped": earlier.stopped(cfg)} if earlier else {}
-    trainer = build.trainer(cfg, [*studies, Continuity(Path(cfg.output), **settings(cfg, earlier), **told)])
+    resumed = {"said": earlier.changes(cfg), "stopped": earlier.stopped(cfg)} if earlier else {}
+    trainer = build.trainer(cfg, [*studies, Continuity(Path(cfg.output), **settings(cfg, earlier), **resumed)])
     check_end(module.scheduler, trainer)
     return trainer
 
@@ -145,10 +145,9 @@ def fit_and_test(cfg: DictConfig, trainer, module, images, resume: str | None) -
     from interp.lit.wandb import artifacts
     from interp.lit.wandb.logger import close_wandb
 
-    metrics: dict = {}
+    metrics, number = {}, None
     if resume:
         artifacts.use(trainer.loggers, Path(resume))
-    number = None
     try:
         with restoring(resume):
             trainer.fit(module, datamodule=images, ckpt_path=resume)
@@ -206,13 +205,13 @@ def conclude(cfg: DictConfig, trainer, metrics: dict, runs: str | None, number: 
     if not trainer.is_global_zero:
         return
     folder = Path(cfg.output)
-    shown = [f"{key} {float(metrics[key]):.4f}" for key in ("val/accuracy", "test/accuracy") if key in metrics]
+    scores = [f"{key} {float(metrics[key]):.4f}" for key in ("val/accuracy", "test/accuracy") if key in metrics]
     if "test/accuracy" not in metrics and getattr(best := trainer.checkpoint_callback, "best_model_score", None):
-        shown.append(f"{best.monitor} of the best {float(best.best_model_score):.4f} (not tested)")
+        scores.append(f"{best.monitor} of the best {float(best.best_model_score):.4f} (not tested)")
     ended_early = number is not None or not metrics
     if ended_early and number is None and not claim.begun(folder):
         return
-    said = f"Ended early{f' by {number.name}' if number else ''}:" if ended_early else f"Done: {', '.join(shown)}."
+    outcome = f"Ended early{f' by {number.name}' if number else ''}:" if ended_early else f"Done: {', '.join(scores)}."
     files = {"checkpoint": folder / "checkpoints" / "best.ckpt", "report": folder / "report.html"}
     where = [f"{name}: {path}" for name, path in files.items() if path.is_file()] + ([f"W&B: {runs}"] if runs else [])
     if ended_early and (folder / "checkpoints" / "last.ckpt").is_file():
@@ -222,7 +221,7 @@ def conclude(cfg: DictConfig, trainer, metrics: dict, runs: str | None, number: 
     studies = {study.name: study.outcomes for study in trainer.callbacks if isinstance(study, Plugin)}
     where += filter(None, [failures.told(studies)])
     if where or not ended_early:
-        log.info("%s %s", said, readable("; ".join(where)))
+        log.info("%s %s", outcome, readable("; ".join(where)))
 
 
 if __name__ == "__main__":

@@ -117,6 +117,7 @@ def of_a_look() -> Iterator[tuple[str, float, float]]:
     from interp.lit.data import ImageData, Splits, TensorImages
     from interp.lit.hydra_versions import BASE
     from interp.lit.models import small_cnn
+    from interp.looks import look_folder
 
     pixels = torch.rand(5_000, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     pixels = torch.nn.functional.interpolate(pixels, size=(64, 64), mode="bicubic").clamp(0, 1)
@@ -130,9 +131,9 @@ def of_a_look() -> Iterator[tuple[str, float, float]]:
         for key, value in BRIEF.get(name, {}).items():
             setattr(plugin, key, value)
         with tempfile.TemporaryDirectory() as folder:
-            plugin.keep(plugin.look(net, data.probe), Path(folder), [], epoch=0, step=0)
+            plugin.keep(plugin.look(net, data.probe), Path(folder) / name, [], epoch=0, step=0)
             plugin.finish_drawing()
-            sizes = {path.name: path.stat().st_size / 1e6 for path in Path(folder).iterdir()}
+            sizes = {path.name: path.stat().st_size / 1e6 for path in look_folder(Path(folder) / name, 0).iterdir()}
         yield name, sizes["result.safetensors"], sum(sizes.values())
 
 

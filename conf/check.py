@@ -197,8 +197,8 @@ def fail(message: str | None, error: Exception | None = None) -> NoReturn:
     text = visible(hide(text))
     for handler in logging.root.handlers:
         if isinstance(handler, logging.FileHandler):
-            said = text.removeprefix("error: ")
-            handler.handle(logging.LogRecord("epochscope", logging.ERROR, "", 0, said, None, None))
+            line = text.removeprefix("error: ")
+            handler.handle(logging.LogRecord("epochscope", logging.ERROR, "", 0, line, None, None))
     if message is not None:
         claim.withdraw()
     print(text, file=sys.stderr)

@@ -52,8 +52,8 @@ def _check_node(group: str, key: str, node: Any, defaults: Mapping[str, Any]) ->
     wanted, takes_more = ({}, True) if defaults else _parameters(key, node)
     for name, value in node.items():
         default = defaults.get(name)
-        told = default is not None and not isinstance(default, str)  # of texts the signature may know the choices
-        same = name in defaults and (value == default or (told and fits(value, _kind(default))))
+        typed = default is not None and not isinstance(default, str)  # of texts the signature may know the choices
+        same = name in defaults and (value == default or (typed and fits(value, _kind(default))))
         if same or name.startswith("_") or _follows(value):
             continue
         if defaults and group == "plugin" and name not in (*defaults, "name"):
@@ -87,10 +87,10 @@ def _parameters(key: str, node: Mapping[str, Any]) -> tuple[dict[str, Any], bool
 
 
 def _signature(key: str, target: Any) -> tuple[dict[str, Any], bool]:
-    made = load_target(f"{key}._target_", str(target))
+    callee = load_target(f"{key}._target_", str(target))
     try:
-        parameters = inspect.signature(made).parameters.values()
-        hints = get_type_hints(getattr(made, "__init__") if isinstance(made, type) else made)  # noqa: B009
+        parameters = inspect.signature(callee).parameters.values()
+        hints = get_type_hints(getattr(callee, "__init__") if isinstance(callee, type) else callee)  # noqa: B009
     except (NameError, TypeError, ValueError):  # written in C, or annotated with names that are not there
         return {}, True
     named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]

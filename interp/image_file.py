@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
 ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp")
 SYSTEM = ("__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "system volume information", "lost+found")
-LARGEST = 80_000_000  # pixels of an image, below where Pillow warns: a small file can hold a picture that fills memory
+IMAGE_PIXELS = 80_000_000  # at most, below where Pillow warns: a small file can hold a picture that fills memory
 LONGEST = 16  # times the shorter side: of a longer image the middle, which is all that a square at its centre shows
 ORIENTATION = 0x0112  # EXIF's tag
 PAPER = 255  # what lies under transparent pixels
@@ -35,8 +35,8 @@ def hidden(name: str) -> bool:
 def opened(path: Path, kind: str = "image") -> Iterator["Image"]:
     """The image at `path`, its size known and its pixels not yet decoded.
 
-    Raises UserError that names the file for what is no regular file, none of `FORMATS` or larger than `LARGEST`, and
-    for whatever goes wrong with the image in the body.
+    Raises UserError that names the file for what is no regular file, none of `FORMATS` or larger than `IMAGE_PIXELS`,
+    and for whatever goes wrong with the image in the body.
     """
     from PIL import Image
 
@@ -58,9 +58,9 @@ def orientation(image: "Image") -> int:
 
 
 def check_size(image: "Image") -> None:
-    """Raise ValueError for an image of more than `LARGEST` pixels."""
-    if image.width * image.height > LARGEST:
-        raise ValueError(f"{image.width} x {image.height} pixels, more than {LARGEST:,}")
+    """Raise ValueError for an image of more than `IMAGE_PIXELS` pixels."""
+    if image.width * image.height > IMAGE_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels, more than {IMAGE_PIXELS:,}")
 
 
 def _reason(error: Exception) -> str:

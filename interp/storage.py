@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-LARGEST = 2**24  # entries of what is kept sparse: a file that lies about its shape takes no more memory than that
+SPARSE_ENTRIES = (
+    2**24
+)  # entries of what is kept sparse: a file that lies about its shape takes no more memory than that
 PLACES = ".places"  # what the name of the places of a sparse tensor's entries ends with
 
 
@@ -23,7 +25,7 @@ def pack(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, An
         if tensor.dtype == torch.int64:
             flat = tensor.flatten()
             places = flat.nonzero()[:, 0]
-            if 8 * len(places) < len(flat) <= LARGEST:
+            if 8 * len(places) < len(flat) <= SPARSE_ENTRIES:
                 stored |= {name: _narrow(flat[places]), name + PLACES: _narrow(places)}
                 forms[name] = list(tensor.shape)
             else:
@@ -63,6 +65,6 @@ def _in_255ths(values: Tensor) -> Tensor | None:
 
 
 def _dense(entries: Tensor, places: Tensor, shape: list[int]) -> Tensor:
-    if (count := math.prod(shape)) > LARGEST:
-        raise ValueError(f"a sparse tensor of shape {shape} has more than {LARGEST:,} entries")
+    if (count := math.prod(shape)) > SPARSE_ENTRIES:
+        raise ValueError(f"a sparse tensor of shape {shape} has more than {SPARSE_ENTRIES:,} entries")
     return entries.new_zeros(count).scatter(0, places, entries).view(shape)

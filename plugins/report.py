@@ -13,8 +13,9 @@ from interp.errors import UserError
 from interp.files import MOST, inside, regular
 from interp.lit.report.page import write
 from interp.lit.run_folder.files import DAMAGED, LINK
-from interp.lit.safety.foreign import plain, read_yaml, result_class
+from interp.lit.safety.foreign import result_class
 from interp.lit.safety.secrets import hide_in_logs
+from interp.lit.safety.yaml_file import plain, read_yaml
 from interp.lit.terminal import visible
 from interp.looks import looks
 from interp.result import Result
@@ -29,24 +30,24 @@ def read_result(folder: Path, trust: Collection[str] = ()) -> Result:
     Raises UserError where no class is named, or one that is neither ours nor in a module of `trust`, OSError,
     ValueError, KeyError and IndexError where files are missing or damaged.
     """
-    about = json.loads(regular(folder / "result.json", MOST).read_text(encoding="utf-8"))
-    if names := about.get("networks"):
+    content = json.loads(regular(folder / "result.json", MOST).read_text(encoding="utf-8"))
+    if names := content.get("networks"):
         last = {name: looks(folder.parents[1] / f"{folder.parent.name}.{name}")[-1][1] for name in names}
         return SideBySide({name: read_result(path, trust) for name, path in last.items()})
-    if "class" not in about:
+    if "class" not in content:
         raise UserError(f"{folder}/result.json names no class: it was written by an earlier version; run analyze.py")
-    return result_class(about["class"], trust).load(folder)
+    return result_class(content["class"], trust).load(folder)
 
 
 def undrawn(run: Path) -> Iterator[Path]:
     """The folders under results/ whose result is whole but without pictures, or without some that have a caption."""
     for folder in (path for study in studies(run) for path in study):
-        drawn = {beside.stem for beside in folder.glob("[!.]*") if beside.suffix in (".png", ".html")}
+        drawn_names = {beside.stem for beside in folder.glob("[!.]*") if beside.suffix in (".png", ".html")}
         try:
             captions = set(json.loads(regular(folder / "result.json", MOST).read_text(encoding="utf-8"))["captions"])
         except DAMAGED:
             continue  # the page says so
-        if not drawn or captions - drawn:
+        if not drawn_names or captions - drawn_names:
             yield folder
 
 
@@ -67,16 +68,16 @@ def studies(run: Path) -> Iterator[list[Path]]:
 
 
 def _draw(run: Path, folders: Iterable[Path], trust: Collection[str] = ()) -> int:
-    drawn = 0
+    count = 0
     for folder in folders:
         try:
             if not all(inside(folder / f"result.{kind}", run) for kind in ("json", "safetensors")):
                 raise UserError(LINK)
             show(read_result(folder, trust), folder, folder.parent.name, loggers=[], epoch=0, step=0)
-            drawn += 1
+            count += 1
         except Exception as error:  # of one result, which may be anybody's code: the others are drawn
             log.warning("%s/%s is not drawn: %s: %s", folder.parent.name, folder.name, type(error).__name__, error)
-    return drawn
+    return count
 
 
 def settings(run: Path) -> dict[str, Any]:
@@ -93,8 +94,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m plugins.report", description=__doc__)
     parser.add_argument("run_folder", type=Path, help="the folder in which results/ lies")
     parser.add_argument("--redraw", action="store_true", help="draw all pictures again, also those that are there")
-    told = "pictures inside the page or beside it (default: as in the run's configuration, else inside up to 25 MB)"
-    parser.add_argument("--embed", action=argparse.BooleanOptionalAction, help=told)
+    embed = "pictures inside the page or beside it (default: as in the run's configuration, else inside up to 25 MB)"
+    parser.add_argument("--embed", action=argparse.BooleanOptionalAction, help=embed)
     trusted = "module with result classes of your own, which is imported; may be given several times"
     parser.add_argument("--trust", action="append", default=[], metavar="MODULE", help=trusted)
     given = parser.parse_args(arguments)
@@ -104,10 +105,10 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(visible(what))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     hide_in_logs()
-    drawn = draw(run, given.redraw, given.trust)
+    count = draw(run, given.redraw, given.trust)
     embedded = write(run, **settings(run) | ({} if given.embed is None else {"embed": given.embed}))
     where = "which can be passed on alone" if embedded else "with its figures beside it in results/ (--embed: inside)"
-    print(visible(f"{drawn} results drawn; {run / 'report.html'}, {where}"))
+    print(visible(f"{count} results drawn; {run / 'report.html'}, {where}"))
 
 
 if __name__ == "__main__":

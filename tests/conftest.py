@@ -123,7 +123,7 @@ def wandb_server(monkeypatch):
     for name in [name for name in os.environ if name.startswith("WANDB")]:
         del os.environ[name]
     os.environ |= server.environment
-    for name, seconds in {"PATIENCE": 60.0, "UNHEARD": 20.0, "PROBE": 0.2}.items():
+    for name, seconds in {"END_SECONDS": 60.0, "UNHEARD": 20.0, "PROBE": 0.2}.items():
         monkeypatch.setattr(wandb_end, name, seconds)
     wandb.teardown()  # which forgets the environment of others
     yield server

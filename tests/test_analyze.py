@@ -25,7 +25,7 @@ def test_an_analysis_ends_where_a_network_is_not_what_it_was(monkeypatch):
 def test_an_analysis_logs_no_scalars_that_are_not_finite(net, digits, tmp_path, caplog):
     plugin, rows = NotANumber(name="study"), []
     logger = SimpleNamespace(log_metrics=lambda metrics, step: rows.append(metrics))
-    analyze.keep(plugin, plugin.look(net, digits.probe), tmp_path, [logger], epoch=3, step=9)
+    analyze.keep(plugin, plugin.look(net, digits.probe), tmp_path / "study", [logger], epoch=3, step=9)
     assert rows == [{"study/failed": 1.0, "epoch": 3}]
     assert "plugin study at epoch 3: mean is nan, ratio is nan, peak is inf: not logged" in caplog.text
 

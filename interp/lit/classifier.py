@@ -71,12 +71,12 @@ class Classifier(LightningModule):
         images, targets = batch
         logits = self(images)
         loss = cross_entropy(logits, targets)
-        mean, said = loss.detach(), logits.detach()
+        mean, detached = loss.detach(), logits.detach()
         if repeated:  # they train, and count once
-            said, targets = said[:-repeated], targets[:-repeated]
-            mean = cross_entropy(said, targets)
+            detached, targets = detached[:-repeated], targets[:-repeated]
+            mean = cross_entropy(detached, targets)
         if len(targets):
-            scores.update(mean, said, targets)
+            scores.update(mean, detached, targets)
         return loss
 
     def on_train_epoch_start(self) -> None:
@@ -110,8 +110,8 @@ class Classifier(LightningModule):
         values = scores.compute()
         scores.reset()
         for name, value in values.items():
-            shown = name != "f1" and (stage, name) != ("train", "accuracy")
-            self.log(f"{stage}/{name}", value, prog_bar=shown, sync_dist=False)
+            in_bar = name != "f1" and (stage, name) != ("train", "accuracy")
+            self.log(f"{stage}/{name}", value, prog_bar=in_bar, sync_dist=False)
         return values
 
     def _log_epoch(self) -> None:
@@ -152,9 +152,11 @@ def fit_to_checkpoint(net: nn.Module, class_names: tuple[str, ...], checkpoint: 
             f"the checkpoint knows {len(stored)} classes ({_some(stored)}), the data has {len(class_names)} "
             f"({_some(class_names)}): give the data set that the checkpoint was trained on"
         )
-    own, weights = net.state_dict(), _weights(net, checkpoint)
+    state, weights = net.state_dict(), _weights(net, checkpoint)
     different = [
-        k for k in own.keys() | weights.keys() if k not in own or k not in weights or own[k].shape != weights[k].shape
+        k
+        for k in state.keys() | weights.keys()
+        if k not in state or k not in weights or state[k].shape != weights[k].shape
     ]
     if different:
         names = ", ".join(sorted(name.removeprefix("body.") for name in different)[:5])

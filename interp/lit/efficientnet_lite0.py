@@ -28,11 +28,11 @@ def package_names(names: Iterable[str]) -> dict[str, str]:
      'blocks.1.0.conv_pw.weight': '_blocks.1._expand_conv.weight',
      'blocks.1.0.conv_pwl.weight': '_blocks.1._project_conv.weight'}
     """
-    parts = {name: name.rsplit(".", 2) for name in names}  # "blocks.1.0", "conv_pw", "weight"
-    blocks = sorted({part[0] for part in parts.values() if len(part) == 3}, key=_numbers)
-    expanding = {part[0] for part in parts.values() if len(part) == 3 and part[1] == "conv_pwl"}
+    pieces = {name: name.rsplit(".", 2) for name in names}  # "blocks.1.0", "conv_pw", "weight"
+    blocks = sorted({piece[0] for piece in pieces.values() if len(piece) == 3}, key=_numbers)
+    expanding = {piece[0] for piece in pieces.values() if len(piece) == 3 and piece[1] == "conv_pwl"}
     named = {}
-    for name, (*block, layer, kind) in parts.items():
+    for name, (*block, layer, kind) in pieces.items():
         if block:
             inside = INVERTED if block[0] in expanding else SEPARABLE
             named[name] = f"_blocks.{blocks.index(block[0])}.{inside[layer]}.{kind}"

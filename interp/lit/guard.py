@@ -17,12 +17,13 @@ class Guard:
     """Makes calls for others and reports what they raise; with `once` the first failure alone.
 
     After `patience` failures in a row of one call, where that is given, no more calls are made. `folder` is where they
-    write: of a full disk it is told how full.
+    write: of a full disk it is told how full. `note` takes what is raised, by the complaint, in place of the log.
     """
 
     once: bool = False
     patience: int | None = None
     folder: Path | None = None
+    note: Callable[[str, Exception], object] | None = None
     in_a_row: Counter[str] = field(default_factory=Counter)  # by the complaint: others may work in between
     told: bool = False
 
@@ -33,7 +34,7 @@ class Guard:
         try:
             result = call(*arguments, **options)
         except Exception as error:
-            self._tell(complaint, error)
+            (self.note or self._tell)(complaint, error)
             return None
         self.in_a_row[complaint] = 0
         return result

@@ -173,8 +173,8 @@ def timm(data: ImageData, name: str, pretrained: bool = False, download: bool = 
     if download and (had := net.pretrained_cfg["num_classes"]) != net.num_classes:
         _say_new_head(name, str(net.pretrained_cfg["classifier"]), had, net.num_classes)
     config = timm.data.resolve_model_data_config(net)
-    own = (config["mean"], config["std"])
-    return Normalized(net, *(own if channels == len(own[0]) else data.normalization))
+    normalization = (config["mean"], config["std"])
+    return Normalized(net, *(normalization if channels == len(normalization[0]) else data.normalization))
 
 
 def efficientnet_lite0(data: ImageData) -> Normalized:

@@ -26,7 +26,7 @@ class TensorBoard(TensorBoardLogger):
 
 CALLS = ("log_metrics", "log_hyperparams", "log_graph", "log_image", "log_table", "log_text", "save",
          "after_save_checkpoint", "finalize")  # fmt: skip
-PATIENCE = 3  # failures in a row: each may have waited for a network
+FAILURES_IN_A_ROW = 3  # until no more calls are made: each may have waited for a network
 
 
 def forgiving(logger: Logger) -> Logger:
@@ -36,7 +36,7 @@ def forgiving(logger: Logger) -> Logger:
     keeps what there is.
     """
     folder, name = Path(getattr(logger, "save_dir", None) or "."), type(logger).__name__
-    guard, last = Guard(once=True, patience=PATIENCE, folder=folder), Guard(folder=folder)
+    guard, last = Guard(once=True, patience=FAILURES_IN_A_ROW, folder=folder), Guard(folder=folder)
     for what in CALLS:
         if call := getattr(logger, what, None):
             attempt = partial((last if what == "finalize" else guard).attempt, f"{name} failed in {what}", call)

@@ -21,8 +21,8 @@ class Exchange:
         self.net, self.images, self.told = net, images, dict[str, tuple[float, float]]()
         self.answers = _answers(net, images)
         self.noise = [
-            float((exchanged - own.roll(1, 0)).norm())
-            for own, exchanged in zip(self.answers, _answers(net, images.roll(1, 0)), strict=True)
+            float((exchanged - answer.roll(1, 0)).norm())
+            for answer, exchanged in zip(self.answers, _answers(net, images.roll(1, 0)), strict=True)
         ]
 
     def bypass(self, name: str, at: Layout) -> float:
@@ -51,11 +51,11 @@ class Exchange:
             return tensor - at.output(grid) + at.output(grid.roll(1, 0))  # exactly what the others have
 
         with replaced(self.net, name, exchange):
-            found = _answers(self.net, self.images)
-        for own, exchanged, noise in zip(self.answers, found, self.noise, strict=True):
-            other = own.roll(1, 0)
-            if (whole := float((own - other).norm())) > ROUNDING * noise:
-                away, moved = (float((exchanged - of).norm()) for of in (other, own))
+            exchanged_answers = _answers(self.net, self.images)
+        for answer, exchanged, noise in zip(self.answers, exchanged_answers, self.noise, strict=True):
+            other = answer.roll(1, 0)
+            if (whole := float((answer - other).norm())) > ROUNDING * noise:
+                away, moved = (float((exchanged - of).norm()) for of in (other, answer))
                 return away / whole, moved / whole if moved > ROUNDING * noise else 0.0
         return nan, nan
 

@@ -42,17 +42,18 @@ def evenly(net: nn.Module, images: Tensor, count: int, grid: int) -> list[Chosen
     """Up to `count` layers evenly spread over the work, the deepest last; see `spread_layers`."""
     search = _Search(net, images)
     last = search.deepest(grid)
-    side = grid if last else max((one.side for one in search.found), default=0)
+    side = grid if last else max((c.side for c in search.found), default=0)
     last = last or search.deepest(side) if side else None
-    found = [one for one in search.found if one.side >= side]
+    candidates = [c for c in search.found if c.side >= side]
     if last and last.whole:
-        found = [one for one in found if one.work <= last.candidate.work]
-    while found:
-        chosen = [search.measured(one) for one in spread(found, count)]
-        left_out = [one.candidate for one in chosen if not search.carries(one, whole=last is None or last.whole)]
-        if not left_out or len(left_out) == len(found):
+        candidates = [c for c in candidates if c.work <= last.candidate.work]
+    while candidates:
+        chosen = [search.measured(c) for c in spread(candidates, count)]
+        whole = last is None or last.whole
+        left_out = [choice.candidate for choice in chosen if not search.carries(choice, whole)]
+        if not left_out or len(left_out) == len(candidates):
             return chosen
-        found = [one for one in found if one not in left_out]
+        candidates = [c for c in candidates if c not in left_out]
     return []
 
 
@@ -76,21 +77,21 @@ class _Search:
         """Of the candidates; of some branches as well where the whole answer passes through the start alone."""
         worth, best = self._best(ranked(self.found, grid, signed))
         if worth < SHALLOW:
-            others = [one for one in survey(self.exchange.net, self.exchange.images, cuts_only=False) if not one.why]
-            branches = [one for one in others if not one.cut]
-            blocks = [one for one in branches if any(find_layer(self.exchange.net, one.name).children())]
+            candidates = survey(self.exchange.net, self.exchange.images, cuts_only=False)
+            branches = [c for c in candidates if not c.why and not c.cut]
+            blocks = [c for c in branches if any(find_layer(self.exchange.net, c.name).children())]
             self.found += spread(blocks or branches, BRANCHES)
             _, best = self._best(ranked(self.found, grid, signed))
         return best
 
-    def _best(self, found: Sequence[Candidate]) -> tuple[float, Chosen | None]:
+    def _best(self, candidates: Sequence[Candidate]) -> tuple[float, Chosen | None]:
         """The candidate whose depth times the share of the answer that it carries is largest, after that product."""
         worth, best = 0.0, None
-        for one in found:
-            if best is None or one.depth > worth:
-                chosen = self.measured(one)
-                if best is None or one.depth * self._share(chosen) > worth:
-                    worth, best = one.depth * self._share(chosen), chosen
+        for candidate in candidates:
+            if best is None or candidate.depth > worth:
+                chosen = self.measured(candidate)
+                if best is None or candidate.depth * self._share(chosen) > worth:
+                    worth, best = candidate.depth * self._share(chosen), chosen
                 if chosen.whole:  # no deeper one follows, but for some that are only as good
                     break
         return worth, best
@@ -104,24 +105,24 @@ class _Search:
         return share if share >= HALF else LITTLE * bears
 
 
-def ranked(found: Sequence[Candidate], grid: int, signed: bool = True) -> list[Candidate]:
+def ranked(candidates: Sequence[Candidate], grid: int, signed: bool = True) -> list[Candidate]:
     """Those with a grid of at least `grid` x `grid`, without negative values unless `signed`, the best first.
 
     Deeper is better. Where less than a twentieth of a pass is computed between two, one without negative values is
     better, then the outer one.
     """
-    left = [one for one in found if one.side >= grid and (signed or one.output.minimum >= 0)]
+    left = [c for c in candidates if c.side >= grid and (signed or c.output.minimum >= 0)]
     best: list[Candidate] = []
     while left:
-        deepest = max(one.depth for one in left)
-        near = [one for one in left if one.depth > deepest - NEAR and one.output.minimum >= 0] or left
-        equal = [one for one in near if one.work == max(one.work for one in near)]
-        best.append(min(reversed(equal), key=lambda one: (one.output.minimum < 0, one.name.count("."))))
-        left = [one for one in left if one is not best[-1]]
+        deepest = max(c.depth for c in left)
+        near = [c for c in left if c.depth > deepest - NEAR and c.output.minimum >= 0] or left
+        equal = [c for c in near if c.work == max(c.work for c in near)]
+        best.append(min(reversed(equal), key=lambda c: (c.output.minimum < 0, c.name.count("."))))
+        left = [c for c in left if c is not best[-1]]
     return best
 
 
-def spread(found: Sequence[Candidate], count: int) -> list[Candidate]:
+def spread(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
     """`count` of the candidates, or all where there are fewer, the last and others evenly spread over the work to it.
 
     Of those between which nothing is computed the outermost, then one without negative values, then the last. From
@@ -129,9 +130,9 @@ def spread(found: Sequence[Candidate], count: int) -> list[Candidate]:
     to its place by `INNER`.
     """
     by_work: dict[int, list[Candidate]] = {}
-    for one in found:
-        by_work.setdefault(one.work, []).append(one)
-    outer = partial(min, key=lambda one: (one.name.count("."), one.output.minimum < 0))
+    for candidate in candidates:
+        by_work.setdefault(candidate.work, []).append(candidate)
+    outer = partial(min, key=lambda c: (c.name.count("."), c.output.minimum < 0))
     steps: list[Candidate] = [outer(reversed(equal)) for _, equal in sorted(by_work.items())]
     chosen: list[Candidate] = []
     for left in range(min(count, len(steps)), 0, -1):
@@ -139,6 +140,6 @@ def spread(found: Sequence[Candidate], count: int) -> list[Candidate]:
         before = chosen[-1].work if chosen else 0
         place = before + (steps[-1].work - before) / left
         among = steps[at : len(steps) - left + 1] if left > 1 else steps[-1:]
-        cost = [abs(one.work - place) / steps[-1].work + INNER * one.name.count(".") for one in among]
+        cost = [abs(c.work - place) / steps[-1].work + INNER * c.name.count(".") for c in among]
         chosen.append(among[cost.index(min(cost))])
     return chosen

@@ -49,16 +49,16 @@ def _told(one: Candidate, found: list[Candidate], net: nn.Module, defaults: dict
     return one is outer and not any(other.name in defaults for other in equal)
 
 
-def _row(one: Candidate, exchange: Exchange, default: str) -> tuple[str, ...]:
-    at = one.layout
-    past = exchange.bypass(one.name, at) if at else None
+def _row(candidate: Candidate, exchange: Exchange, default: str) -> tuple[str, ...]:
+    at = candidate.layout
+    past = exchange.bypass(candidate.name, at) if at else None
     why = "part of the answer goes past it" if past is not None and past > LIMIT else ""
-    why = why or (f"fewer than {GRID} x {GRID} positions" if 0 < one.side < GRID else "")
+    why = why or (f"fewer than {GRID} x {GRID} positions" if 0 < candidate.side < GRID else "")
     return (
-        one.name,
-        f"{at.height} x {at.width}" if at and one.positions else "vector" if at else "none",
-        str(at.channels(one.output.shape)) if at else "",
-        f"{one.depth:.2f}",
+        candidate.name,
+        f"{at.height} x {at.width}" if at and candidate.positions else "vector" if at else "none",
+        str(at.channels(candidate.output.shape)) if at else "",
+        f"{candidate.depth:.2f}",
         "" if past is None else "not to be told" if past != past else f"{past:.2f}",
-        default or one.why or why,
+        default or candidate.why or why,
     )

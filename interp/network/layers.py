@@ -94,7 +94,7 @@ def spread_layers(net: nn.Module, images: Tensor, count: int = 4, grid: int = 4)
     """
     images = two_of(images)
     with quiet(net, report=lambda _: None, backup=False):
-        chosen = [_layer(one) for one in evenly(net, images, count, grid)]
+        chosen = [_layer(candidate) for candidate in evenly(net, images, count, grid)]
     if not chosen:
         raise UserError(f"no layer between the image and the answer can be studied. {_others(net, images)}")
     return chosen
@@ -125,10 +125,11 @@ def _why_not(net: nn.Module, images: Tensor, name: str) -> str:
 
 def _others(net: nn.Module, images: Tensor, signed: bool = True) -> str:
     """The layers that would do, branches where no other does, or why the last ones of the network would not."""
-    found = survey(net, two_of(images))
-    good = _gridded(found, signed) or _gridded(survey(net, two_of(images), cuts_only=False), signed)
+    candidates = survey(net, two_of(images))
+    good = _gridded(candidates, signed) or _gridded(survey(net, two_of(images), cuts_only=False), signed)
     more = f", ... ({len(good)} in all)" if len(good) > 40 else ""
-    reasons = dict.fromkeys(f"{o.name}: {o.why or 'vectors'}" for o in found if o.side < 2 and (o.cut or not o.why))
+    bad = [c for c in candidates if c.side < 2 and (c.cut or not c.why)]
+    reasons = dict.fromkeys(f"{c.name}: {c.why or 'vectors'}" for c in bad)
     last = f" ({'; '.join(list(reasons)[-3:])})" if reasons else ""
     return f"Layers with a grid of positions: {', '.join(good[:40]) + more if good else 'none' + last}"
 
@@ -146,11 +147,11 @@ def capture(net: nn.Module, images: Tensor, names: Iterable[str], batch_size: in
     an unknown name, and where batches cannot be joined since the first axis of an output is not that of the images.
     """
     chosen = {name: find_layer(net, name) for name in names}
-    parts = [forward_to(net, batch, chosen) for batch in images.split(batch_size)]
-    if len(parts) == 1:
-        return parts[0]
+    outputs = [forward_to(net, batch, chosen) for batch in images.split(batch_size)]
+    if len(outputs) == 1:
+        return outputs[0]
     for name in chosen:
-        if sum(len(part[name]) for part in parts) != len(images):
-            shape = tuple(parts[0][name].shape)
+        if sum(len(output[name]) for output in outputs) != len(images):
+            shape = tuple(outputs[0][name].shape)
             raise UserError(f"layer {name!r} puts out {shape}, not one row an image: give all images in one batch")
-    return {name: torch.cat([part[name] for part in parts]) for name in chosen}
+    return {name: torch.cat([output[name] for output in outputs]) for name in chosen}

@@ -41,8 +41,8 @@ class Layout:
         if self.kind in MAPS:
             return ""
         left_out = {0: "", 1: ", the class token left out"}
-        said = left_out.get(self.special, f", {self.special} special tokens left out")
-        return f" (tokens on their {self.height} x {self.width} grid{said})"
+        note = left_out.get(self.special, f", {self.special} special tokens left out")
+        return f" (tokens on their {self.height} x {self.width} grid{note})"
 
     def grid(self, output: Tensor) -> Tensor:
         """(B, C, H, W) of an output; class and register tokens are left out."""
@@ -79,14 +79,14 @@ def layout(shape: tuple[int, ...], body: nn.Module) -> Layout | None:
         return Layout("channels_first", shape[2], shape[3])
     if len(shape) != 3:
         return None
-    own = getattr(getattr(body, "patch_embed", None), "grid_size", None)
+    grid_size = getattr(getattr(body, "patch_embed", None), "grid_size", None)
     prefixes = range(6)
     if (count := getattr(body, "num_prefix_tokens", None)) is not None:
         prefixes = range(count, count + 1)
     for prefix in prefixes:
         tokens = shape[1] - prefix
-        if own and tokens == own[0] * own[1]:
-            return Layout("tokens", own[0], own[1], prefix)
+        if grid_size and tokens == grid_size[0] * grid_size[1]:
+            return Layout("tokens", grid_size[0], grid_size[1], prefix)
         if tokens > 0 and isqrt(tokens) ** 2 == tokens:
             return Layout("tokens", isqrt(tokens), isqrt(tokens), prefix)
     return None

@@ -39,7 +39,7 @@ def precise(net: nn.Module, image: Tensor) -> tuple[nn.Module, str]:
     kinds = {tensor.dtype for tensor in (*net.parameters(), *net.buffers())} & {*HALF}
     if not kinds:
         return net, ""
-    own = " and ".join(str(kind).removeprefix("torch.") for kind in kinds)
+    precision = " and ".join(str(kind).removeprefix("torch.") for kind in kinds)
     try:
         copy = replica(net).float()
         with torch.no_grad():
@@ -47,5 +47,5 @@ def precise(net: nn.Module, image: Tensor) -> tuple[nn.Module, str]:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a network of somebody else raises in a precision that it was not made for
-        return net, f" (effects in the network's {own}, coarse: it does not run in float32: {error})"
-    return copy, f" (network in {own}, effects in float32)"
+        return net, f" (effects in the network's {precision}, coarse: it does not run in float32: {error})"
+    return copy, f" (network in {precision}, effects in float32)"

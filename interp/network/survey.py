@@ -78,19 +78,19 @@ def survey(net: nn.Module, images: Tensor, *, cuts_only: bool = True) -> list[Ca
     with quiet(net, report=lambda _: None, backup=False):
         images = images.clone()  # a tensor made in inference mode has no graph
         try:
-            made = _pass(net, images.requires_grad_())
+            traced = _pass(net, images.requires_grad_())
         except torch.OutOfMemoryError:
             raise
         except RuntimeError:  # weights made in inference mode, functions without a derivative
             with torch.no_grad():
-                made = _pass(net, images.detach())
-        cuts_only = cuts_only and made.reached
-        shapes = {one.name: one.output.shape for one in made.found if one.cut or not cuts_only}
-        laid = settled(net, images.detach(), shapes, made.kinds)
-    found = [replace(one, layout=laid.get(one.name)) for one in made.found]
-    found = [replace(one, why=_why(one, cuts_only, made)) for one in found]
-    equal = {work: [one for one in found if one.work == work and not one.why] for work in {one.work for one in found}}
-    return [one if one.why else replace(one, why=_repeated(one, equal[one.work])) for one in found]
+                traced = _pass(net, images.detach())
+        cuts_only = cuts_only and traced.reached
+        shapes = {c.name: c.output.shape for c in traced.found if c.cut or not cuts_only}
+        laid = settled(net, images.detach(), shapes, traced.kinds)
+    candidates = [replace(c, layout=laid.get(c.name)) for c in traced.found]
+    candidates = [replace(c, why=_why(c, cuts_only, traced)) for c in candidates]
+    equal = {work: [c for c in candidates if c.work == work and not c.why] for work in {c.work for c in candidates}}
+    return [c if c.why else replace(c, why=_repeated(c, equal[c.work])) for c in candidates]
 
 
 def _pass(net: nn.Module, images: Tensor) -> _Pass:
@@ -108,8 +108,8 @@ def _pass(net: nn.Module, images: Tensor) -> _Pass:
         answer = tensor_of(net(images))
     assert answer is not None  # a network puts out numbers
     if not work.done:  # nothing that has a formula: count layers instead
-        seen = [replace(one, work=at) for at, one in enumerate(seen)]
-    *through, reached = cuts(answer, images, [*(one.place for one in seen), output_of(answer)])
+        seen = [replace(output, work=at) for at, output in enumerate(seen)]
+    *through, reached = cuts(answer, images, [*(output.place for output in seen), output_of(answer)])
     total = work.done or len(seen)
     return _Pass([*_tensors(seen, runs, through, total)], dict(kinds), total, answer[:1].numel(), reached)
 
@@ -117,36 +117,38 @@ def _pass(net: nn.Module, images: Tensor) -> _Pass:
 def _tensors(seen: list[_Seen], runs: Counter[str], through: list[bool], work: int) -> Iterator[Candidate]:
     """Each tensor that layers put out, once, under the name of the outermost."""
     by_place: dict[Any, list[int]] = {}
-    for at, one in enumerate(seen):
-        by_place.setdefault(at if one.place is None else one.place, []).append(at)
+    for at, output in enumerate(seen):
+        by_place.setdefault(at if output.place is None else output.place, []).append(at)
     for same in by_place.values():
-        outer, first = min((seen[at] for at in same), key=lambda one: one.name.count(".")), seen[same[0]]
+        outer, first = min((seen[at] for at in same), key=lambda output: output.name.count(".")), seen[same[0]]
         run = f"@{outer.run}" if runs[outer.name] > 1 else ""
         name = f"{outer.name}{run}{f':{outer.number}' if outer.number > 1 else ''}"
         yield Candidate(name, first.output, first.work, first.work / work, through[same[0]])
 
 
-def _repeated(one: Candidate, equal: Sequence[Candidate]) -> str:
+def _repeated(candidate: Candidate, equal: Sequence[Candidate]) -> str:
     """Why it holds nothing that others, between which and it nothing is computed, do not hold; '' where it does."""
-    place = equal.index(one)
+    place = equal.index(candidate)
     for at, other in enumerate(equal):
-        moved = other.output.shape != one.output.shape and prod(other.output.shape) == prod(one.output.shape)
-        before = (other.name.count("."), at) < (one.name.count("."), place)
-        if moved and before and other.output.minimum == one.output.minimum:
+        shapes = other.output.shape, candidate.output.shape
+        moved = shapes[0] != shapes[1] and prod(shapes[0]) == prod(shapes[1])
+        before = (other.name.count("."), at) < (candidate.name.count("."), place)
+        if moved and before and other.output.minimum == candidate.output.minimum:
             return f"it holds the values of {other.name} in another order"
-    return "it repeats positions" if any(0 < o.positions < one.positions for o in equal[:place]) else ""
+    return "it repeats positions" if any(0 < o.positions < candidate.positions for o in equal[:place]) else ""
 
 
-def _why(one: Candidate, cuts_only: bool, made: _Pass) -> str:
+def _why(candidate: Candidate, cuts_only: bool, traced: _Pass) -> str:
     """Why a tensor is no candidate by itself, '' where it is one."""
-    if cuts_only and not one.cut:
+    if cuts_only and not candidate.cut:
         return "part of the answer goes past it"
-    if one.layout is None:
-        return f"it puts out {one.output.shape}: neither maps, tokens whose places follow the image's, nor vectors"
-    if one.layout.channels(one.output.shape) == 1:
+    if candidate.layout is None:
+        shape = candidate.output.shape
+        return f"it puts out {shape}: neither maps, tokens whose places follow the image's, nor vectors"
+    if candidate.layout.channels(candidate.output.shape) == 1:
         return "it has a single channel"
-    if one.work == 0:
+    if candidate.work == 0:
         return "nothing is computed before it"
-    if one.work == made.work and one.layout.channels(one.output.shape) == made.classes:
+    if candidate.work == traced.work and candidate.layout.channels(candidate.output.shape) == traced.classes:
         return "it holds the logits themselves: nothing learnt comes after it"
     return ""

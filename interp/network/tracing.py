@@ -1,9 +1,8 @@
 """One forward pass, layer by layer: what each puts out, and where its positions lie."""
 
-import sys
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from math import isnan
 from typing import Any
@@ -49,14 +48,9 @@ def trace(net: nn.Module, images: Tensor) -> dict[str, Output]:
     return outputs
 
 
-@contextmanager
-def eager() -> Iterator[None]:
+def eager() -> AbstractContextManager:
     """Without compilation: hooks on a compiled network's layers run, and may end the pass."""
-    if "torch._dynamo" not in sys.modules:  # then nothing is compiled, and importing it takes seconds
-        yield
-        return
-    with torch.compiler.set_stance("force_eager"):
-        yield
+    return torch.compiler.set_stance("force_eager")
 
 
 class Stop(Exception):
@@ -119,19 +113,19 @@ def settled(
     net: nn.Module, images: Tensor, shapes: Mapping[str, tuple[int, ...]], kinds: Kinds
 ) -> dict[str, Layout | None]:
     """The layouts of layers that put out tensors of `shapes` for `images`."""
-    found = {name: _by_type(shape, len(images), kinds) for name, shape in shapes.items()}
-    left = [name for name, at in found.items() if at is None and len(shapes[name]) in (3, 4)]
+    layout_of = {name: _by_type(shape, len(images), kinds) for name, shape in shapes.items()}
+    left = [name for name, at in layout_of.items() if at is None and len(shapes[name]) in (3, 4)]
     moving = _moving(net, images[0], left) if left else {}
     for name, (at, agreement) in moving.items():
         shape = shapes[name]
         mapped = len(shape) == 4 and "channels_first" in kinds.get(shape[1:], ())  # whichever of the two kinds
         if isnan(agreement) and shape[0] == len(images):  # it does not change with the image
-            found[name] = layout(shape, unwrap(net))
+            layout_of[name] = layout(shape, unwrap(net))
         elif mapped or follows(at, agreement, images.shape[2:]):
-            found[name] = at
-    unclear = {name: shapes[name][1:] for name in left if found[name] is None and shapes[name][0] == len(images)}
+            layout_of[name] = at
+    unclear = {name: shapes[name][1:] for name in left if layout_of[name] is None and shapes[name][0] == len(images)}
     alike = _clear(net, images[0], {*unclear.values()}) if unclear else {}
-    return found | {name: alike.get(shape) for name, shape in unclear.items()}
+    return layout_of | {name: alike.get(shape) for name, shape in unclear.items()}
 
 
 def _by_type(shape: tuple[int, ...], count: int, kinds: Kinds) -> Layout | None:
@@ -145,18 +139,18 @@ def _by_type(shape: tuple[int, ...], count: int, kinds: Kinds) -> Layout | None:
 
 def _moving(net: nn.Module, image: Tensor, names: Sequence[str]) -> dict[str, tuple[Layout | None, float]]:
     """Layouts by what moves in each layer where `image` (C, H, W) is changed, and how well they agree."""
-    found: dict[str, tuple[Layout | None, float]] = {}
+    layout_of: dict[str, tuple[Layout | None, float]] = {}
     earlier: dict[torch.Size, Layout | None] = {}  # layers with tensors of one shape are mostly laid out alike
 
     def note(name: str, tensor: Tensor | None) -> None:
         assert tensor is not None  # it was one for the image itself
-        found[name] = evidence(tensor, image.shape[1:], earlier.get(tensor.shape))
-        earlier[tensor.shape] = found[name][0]
-        if len(found) == len(names):
+        layout_of[name] = evidence(tensor, image.shape[1:], earlier.get(tensor.shape))
+        earlier[tensor.shape] = layout_of[name][0]
+        if len(layout_of) == len(names):
             raise Stop
 
     _changing(net, image, {name: find_layer(net, name) for name in names}, note)
-    return found
+    return layout_of
 
 
 def _clear(net: nn.Module, image: Tensor, shapes: Collection[tuple[int, ...]]) -> dict[tuple[int, ...], Layout | None]:
@@ -164,19 +158,19 @@ def _clear(net: nn.Module, image: Tensor, shapes: Collection[tuple[int, ...]]) -
 
     Of others with such tensors, such as what attention adds to tokens, nothing else can be said.
     """
-    found: dict[tuple[int, ...], Layout | None] = {}
+    layout_of: dict[tuple[int, ...], Layout | None] = {}
 
     def note(_name: str, tensor: Tensor | None) -> None:
-        if tensor is None or (shape := tuple(tensor.shape[1:])) not in shapes or shape in found:
+        if tensor is None or (shape := tuple(tensor.shape[1:])) not in shapes or shape in layout_of:
             return
         at, agreement = evidence(tensor, image.shape[1:])
         if agreement > CLEAR_AGREEMENT and follows(at, agreement, image.shape[1:]):
-            found[shape] = at
-        if len(found) == len(shapes):
+            layout_of[shape] = at
+        if len(layout_of) == len(shapes):
             raise Stop
 
     _changing(net, image, layers(net), note)
-    return found
+    return layout_of
 
 
 @torch.no_grad()

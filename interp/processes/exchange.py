@@ -167,8 +167,8 @@ class Study:
     @undivided()
     def first(self, tensor: Tensor | None) -> Tensor:
         """The first process's `tensor`, on the CPU."""
-        about = None if tensor is None else (tuple(tensor.shape), tensor.dtype)
-        shape, dtype = self.tell("tensor of the first", about)[0]
+        description = None if tensor is None else (tuple(tensor.shape), tensor.dtype)
+        shape, dtype = self.tell("tensor of the first", description)[0]
         mine = tensor if self.rank == 0 and tensor is not None else torch.empty(shape, dtype=dtype)
         whole = mine.detach().cpu().contiguous()
         if whole.numel():

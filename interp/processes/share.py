@@ -164,13 +164,13 @@ def buffers_of_first(net: nn.Module) -> Iterator[None]:
     if (study := _sharing()) is None:
         yield
         return
-    own = [buffer.clone() for buffer in net.buffers()]
+    values = [buffer.clone() for buffer in net.buffers()]
     try:
         for buffer in net.buffers():
             buffer.copy_(study.first(buffer))
         yield
     finally:
-        for buffer, before in zip(net.buffers(), own, strict=True):
+        for buffer, before in zip(net.buffers(), values, strict=True):
             buffer.copy_(before)
 
 
@@ -179,8 +179,8 @@ def _sharing() -> Study | None:
     return None if study is None or study.alone else study
 
 
-def _joined(parts: Sequence[Tensor], to_all: bool) -> Tensor:
-    study, mine = _sharing(), torch.cat([part.detach() for part in parts]) if parts else None
+def _joined(tensors: Sequence[Tensor], to_all: bool) -> Tensor:
+    study, mine = _sharing(), torch.cat([tensor.detach() for tensor in tensors]) if tensors else None
     if study is not None:
         return study.fold(mine, lambda first, second: torch.cat([first, second]), to_all=to_all)
     if mine is None:

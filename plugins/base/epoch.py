@@ -10,7 +10,6 @@ from lightning import LightningModule, Trainer
 
 from interp.errors import UserError, unknown
 from interp.lit.ending import unobserved
-from interp.looks import look_folder
 from interp.network.quiet import Disturbed
 from interp.processes import share
 from interp.result import Result
@@ -62,9 +61,7 @@ class EpochStudy(KeptStudy):
             if not self._scalars:
                 self._check_monitors(trainer, result)
             result = self.continued(result, history, epoch)
-            self.keep(result, look_folder(history, epoch), trainer.loggers, epoch=epoch, step=step)
-            scalars = self.finite(result.scalars(), epoch)
-            self.note(history, epoch)
+            scalars = self.keep(result, history, trainer.loggers, epoch=epoch, step=step)
             self._last_epoch = epoch
             self.thin(history, training=True)
         except (Disturbed, share.ProcessLost):  # training itself would no longer be what it was

@@ -10,7 +10,7 @@ from pathlib import Path
 from textwrap import shorten
 
 from interp.lit.run_folder import failures
-from interp.looks import looks, thin
+from interp.looks import look_folder, looks, thin
 from interp.processes.background import Background
 from interp.result import Result
 from plugins.base.sinks import print_tables, show
@@ -32,25 +32,32 @@ class KeptStudy(Study):
         self._pending: Future | None = None
         self._drawn: set[str] = set()  # names of the files of its pictures and widgets
         self._last_epoch: int | None = None  # of a look that was kept
-        self._last: Result | None = None
+        self._last: tuple[str, Result] | None = None  # by the name of its history
 
-    def continued(self, result: Result, history: Path, epoch: int) -> Result:
-        """`result` following the last one before `epoch` that is kept in the folder `history`, if there is one."""
-        for folder in (path for number, path in reversed(looks(history)) if number < epoch):
+    def continued(self, result: Result, history: Path, epoch: int, earlier: Path | None = None) -> Result:
+        """`result` following the last one before `epoch` that is kept, if there is one: in `history`, or `earlier`."""
+        for folder in (path for number, path in reversed(looks(earlier or history)) if number < epoch):
             try:
                 return result.following(type(result).load(folder))
             except Exception as error:  # of files that may be torn or anybody's
-                log.warning("plugin %s: %s cannot be read (%s), looking further back", self.name, folder, error)
+                log.warning("plugin %s: %s cannot be read (%s), looking further back", history.name, folder, error)
         return result
 
-    def keep(self, result: Result, folder: Path, loggers: list, *, epoch: int, step: int) -> None:
-        """Write the result into `folder` now; draw it and send its pictures to the loggers on the drawing thread."""
+    def keep(self, result: Result, history: Path, loggers: list, *, epoch: int, step: int) -> dict[str, float]:
+        """Write the result and how the look went into `history` now; its scalars, those that can be logged.
+
+        It is drawn, and its pictures are sent to the loggers, on the drawing thread. Named like the folder.
+        """
         self.finish_drawing()
-        self._last = result
-        result.save(folder, plugin=self.name, epoch=epoch, step=step)
+        name, folder = history.name, look_folder(history, epoch)
+        self._last = name, result
+        result.save(folder, plugin=name, epoch=epoch, step=step)
         self._pending = _drawing.submit(
-            partial(show, result, folder, self.name, loggers, epoch=epoch, step=step, files=self._drawn)
+            partial(show, result, folder, name, loggers, epoch=epoch, step=step, files=self._drawn)
         )
+        scalars = self._finite(result.scalars(), name, epoch)
+        self.note(history, epoch)
+        return scalars
 
     def finish_drawing(self) -> None:
         """Wait for the pictures of the last look; what went wrong with them is reported, with the traceback.
@@ -61,15 +68,16 @@ class KeptStudy(Study):
             return
         error = _drawing.outcome(self._pending, PICTURES)
         self._pending = None  # not before: Ctrl-C may come while it waits, and the end of the run waits again
-        if error:
-            log.warning("plugin %s: its pictures could not be shown: %s%s", self.name, error, self.traceback(error))
+        if error and self._last:
+            name = self._last[0]
+            log.warning("plugin %s: its pictures could not be shown: %s%s", name, error, self.traceback(error))
 
-    def finite(self, scalars: dict[str, float], epoch: int) -> dict[str, float]:
+    def _finite(self, scalars: dict[str, float], name: str, epoch: int) -> dict[str, float]:
         """The scalars that can be logged and monitored, and whether any could not."""
         bad = {key: value for key, value in scalars.items() if not math.isfinite(value)}
         self.outcomes[epoch] = ", ".join(f"{key} is {value}" for key, value in bad.items())
         if bad:
-            log.warning("plugin %s at epoch %d: %s: not logged", self.name, epoch, self.outcomes[epoch])
+            log.warning("plugin %s at epoch %d: %s: not logged", name, epoch, self.outcomes[epoch])
         return {**{key: value for key, value in scalars.items() if key not in bad}, "failed": float(bool(bad))}
 
     def note(self, history: Path, epoch: int, error: Exception | None = None) -> None:
@@ -79,7 +87,7 @@ class KeptStudy(Study):
         try:
             failures.keep(history.parent, history.name, epoch, self.outcomes[epoch])
         except OSError as problem:
-            log.warning("plugin %s: %s cannot be written: %s", self.name, history.parent / failures.FILE, problem)
+            log.warning("plugin %s: %s cannot be written: %s", history.name, history.parent / failures.FILE, problem)
 
     def thin(self, history: Path, training: bool = False) -> None:
         """Leave `keep_looks` of the looks in the folder `history`; what goes wrong is reported."""
@@ -91,11 +99,13 @@ class KeptStudy(Study):
 
     def summarize(self) -> None:
         """Print the tables of the last result, where this process made one; what goes wrong is reported."""
+        if self._last is None:
+            return
+        name, result = self._last
         try:
-            if self._last:
-                print_tables(self._last, self.name)
+            print_tables(result, name)
         except Exception as error:
-            log.warning("plugin %s: its tables could not be printed: %r", self.name, error, exc_info=error)
+            log.warning("plugin %s: its tables could not be printed: %r", name, error, exc_info=error)
 
     def traceback(self, error: BaseException) -> str:
         """Its traceback, after a line break, unless one of the same kind from the same place has been shown before."""
@@ -103,5 +113,5 @@ class KeptStudy(Study):
         while cause.__cause__:
             cause = cause.__cause__
         place = (type(cause), *[(at.filename, at.lineno) for at in traceback.extract_tb(cause.__traceback__)[-1:]])
-        shown, self._told = place in self._told, self._told | {place}
-        return "" if shown else "\n" + "".join(traceback.format_exception(error))
+        seen, self._told = place in self._told, self._told | {place}
+        return "" if seen else "\n" + "".join(traceback.format_exception(error))

@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from interp.dissection import segmentation_folder
 from interp.errors import UserError
-from interp.image_file import LARGEST, as_seen, middle, opened
+from interp.image_file import IMAGE_PIXELS, as_seen, middle, opened
 
 RAMP = np.linspace(0, 1, 64 * 64).reshape(64, 64)
 UP = np.zeros((8, 12, 3), np.uint8)  # red above blue, green at the left edge
@@ -159,7 +159,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 def bomb(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    rows = zlib.compress(bytes(((width + 7) // 8 + 1) * height), 9) if width * height < LARGEST else b""
+    rows = zlib.compress(bytes(((width + 7) // 8 + 1) * height), 9) if width * height < IMAGE_PIXELS else b""
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 

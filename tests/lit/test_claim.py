@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from interp.errors import UserError
-from interp.lit.run_folder import claim, lock
+from interp.lit.run_folder import claim, lock, rank
 from interp.lit.run_folder.lock import Lock
 from interp.lit.run_folder.remains import about, holds, refuse, results, set_aside
 
@@ -201,12 +201,12 @@ def test_only_the_first_process_of_a_run_claims(tmp_path, monkeypatch):
                          ({"LOCAL_RANK": "1"}, False), ({"NODE_RANK": "1"}, False), ({"SLURM_PROCID": "3"}, False),
                          ({"NODE_RANK": "0", "LOCAL_RANK": "0"}, True), ({}, True)]:  # fmt: skip
         with monkeypatch.context() as context:
-            for name in ("NODE_RANK", *claim.RANKS):
+            for name in ("NODE_RANK", *rank.RANKS):
                 context.delenv(name, raising=False)
             for name, value in names.items():
                 context.setenv(name, value)
             with claim.held(tmp_path / "run", "train.py"):
-                assert bool(claim._held) == claim.first_process() == first, names
+                assert bool(claim._held) == rank.first_process() == first, names
 
 
 def test_a_link_in_place_of_the_file_is_not_written_through(tmp_path):

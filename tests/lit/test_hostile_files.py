@@ -19,7 +19,7 @@ from interp.lit.checkpoints.find import find_checkpoint
 from interp.lit.checkpoints.resume import carry_over
 from interp.lit.data.folder import images
 from interp.lit.report.page import render, write
-from interp.lit.safety.foreign import read_yaml
+from interp.lit.safety.yaml_file import read_yaml
 from interp.lit.sweep.gather import found, job_folders
 from interp.lit.sweep.gather import main as gather
 from interp.lit.sweep.page import read_job
@@ -312,7 +312,7 @@ def test_pictures_are_not_named_out_of_the_folder(tmp_path, caplog):
             return {"../../x": torch.zeros(3, 4, 4, dtype=torch.uint8)}
 
     plugin = ConfidencePlugin(name="sure")
-    plugin.keep(Escaping(torch.rand(2)), tmp_path / "results" / "sure" / "epoch=0001", [], epoch=1, step=0)
+    plugin.keep(Escaping(torch.rand(2)), tmp_path / "results" / "sure", [], epoch=1, step=0)
     plugin.finish_drawing()
     assert "'../../x' is no name of a picture" in caplog.text
     assert not list(tmp_path.rglob("x.png")) and not (tmp_path.parent / "x.png").exists()

@@ -255,7 +255,7 @@ def test_in_a_browser_sliders_move_figures_and_the_console_is_silent(run, tmp_pa
 def test_the_figures_lie_inside_the_page_up_to_a_size_and_the_page_says_where(run, tmp_path, monkeypatch):
     assert write(tmp_path) and "lie inside this page" in (page := (tmp_path / "report.html").read_text())
     assert 'id="shot-0-1"' in page
-    monkeypatch.setattr("interp.lit.report.page.LARGEST", size(tmp_path) - 1)
+    monkeypatch.setattr("interp.lit.report.page.EMBEDDED_BYTES", size(tmp_path) - 1)
     assert not write(tmp_path)
     page = (tmp_path / "report.html").read_text()
     assert "lie beside this page, in results/" in page and 'id="shot-0-1"' not in page

@@ -254,10 +254,10 @@ def test_a_sink_that_raises_does_not_keep_pictures_from_the_folder(tmp_path, net
             raise ConnectionError("unreachable")
 
     plugin = ConfidencePlugin(name="study")
-    plugin.keep(plugin.look(net, digits.probe), tmp_path, [Broken()], epoch=1, step=3)
+    plugin.keep(plugin.look(net, digits.probe), tmp_path / "study", [Broken()], epoch=1, step=3)
     plugin.finish_drawing()
     assert "Broken could not take the picture study/bars: unreachable" in caplog.text
-    assert (tmp_path / "bars.png").is_file()
+    assert (tmp_path / "study" / "epoch=0001" / "bars.png").is_file()
 
 
 def test_widgets_lie_beside_the_pictures_whatever_wandb_does(tmp_path, caplog):
@@ -274,13 +274,14 @@ def test_widgets_lie_beside_the_pictures_whatever_wandb_does(tmp_path, caplog):
 
     plugin = ConfidencePlugin(name="study")
     for logger in (Broken(), object()):
-        plugin.keep(Explorable(torch.rand(3)), tmp_path, [logger], epoch=1, step=3)
+        plugin.keep(Explorable(torch.rand(3)), tmp_path / "study", [logger], epoch=1, step=3)
         plugin.finish_drawing()
     assert "Broken could not take the widget study/explorer: unreachable" in caplog.text
-    assert {path.name for path in tmp_path.iterdir()} == {
+    look = tmp_path / "study" / "epoch=0001"
+    assert {path.name for path in look.iterdir()} == {
         "bars.png", "explorer.html", "result.json", "result.safetensors"
     }  # fmt: skip
-    assert (tmp_path / "explorer.html").read_text() == guarded("<p>3 values</p>")
+    assert (look / "explorer.html").read_text() == guarded("<p>3 values</p>")
 
 
 STOPPING = "callbacks.early_stopping.{}".format

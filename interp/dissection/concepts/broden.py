@@ -21,7 +21,7 @@ from interp.dissection.tables import (
     whole_number,
 )
 from interp.errors import UserError, unknown
-from interp.image_file import LARGEST
+from interp.image_file import IMAGE_PIXELS
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class Broden:
 
     def _sides(self, row: Row, *columns: str) -> tuple[int, int]:
         height, width = (whole_number(self._index, row, column, least=1) for column in columns)
-        if height * width > LARGEST:
+        if height * width > IMAGE_PIXELS:
             raise UserError(f"{self._index}: {row['image']} has {height} x {width} pixels, too many to be true")
         return height, width
 

@@ -20,6 +20,7 @@ from interp.lit.renamed import with_new_names
 from interp.lit.run_folder.remains import about
 from interp.lit.safety import foreign
 from interp.lit.safety.secrets import hidden
+from interp.lit.safety.yaml_file import read_yaml
 
 MACHINES = ("auto", "cpu", "gpu", "ddp")  # options of trainer that differ in where the run goes on alone
 log = logging.getLogger(__name__)
@@ -61,8 +62,8 @@ class Earlier:
             now = configured.get(name, NONE)
             setting = inherited(now, self.settings.get(name, NONE), asked, name)
             if setting != now:
-                own = {*agreeing(now, setting, name)}
-                setting = foreign.admitted(setting, name, own, cfg.trust, self.place, like=now)
+                agreed = {*agreeing(now, setting, name)}
+                setting = foreign.admitted(setting, name, agreed, cfg.trust, self.place, like=now)
                 OmegaConf.update(cfg, name, setting, merge=False, force_add=True)
         return cfg
 
@@ -109,9 +110,9 @@ class Earlier:
         most = {name: cfg.trainer.get(f"max_{name}") for name in taken}
         done = [name for name in taken if isinstance(most[name], int) and 0 <= most[name] <= taken[name]]
         if done:
-            said, more = f"{taken[done[0]]} of {most[done[0]]} {done[0]} are trained", f"trainer.max_{done[0]}=MORE"
+            reason, more = f"{taken[done[0]]} of {most[done[0]]} {done[0]} are trained", f"trainer.max_{done[0]}=MORE"
         elif self.stopped(cfg):
-            said, more = f"it stopped early, after {self.epochs} epochs", "callbacks.early_stopping.patience=MORE"
+            reason, more = f"it stopped early, after {self.epochs} epochs", "callbacks.early_stopping.patience=MORE"
         else:
             return ""
         known = about(self.place) if self.place.is_dir() else {}
@@ -121,8 +122,8 @@ class Earlier:
         study = f"python analyze.py checkpoint={self.place} +plugin=NAME"
         differ = self._differences(cfg) if self.settings else []
         if unused := [change for change in differ if not change.startswith(("trainer.max_", "callbacks."))]:
-            said += f" (so this is not used: {', '.join(unused)})"
-        return f"{self.place} is finished: {said}. To train on give {more}; to study it: {study}"
+            reason += f" (so this is not used: {', '.join(unused)})"
+        return f"{self.place} is finished: {reason}. To train on give {more}; to study it: {study}"
 
     def stopped(self, cfg: DictConfig) -> bool:
         """Whether early stopping, as it is configured now, has ended the training."""
@@ -165,7 +166,7 @@ def _written(path: Path) -> Mapping[str, Any]:
     if not file.is_file():
         return {}
     try:
-        return as_it_stands(foreign.read_yaml(file))
+        return as_it_stands(read_yaml(file))
     except UserError as error:
         log.warning("%s; the settings are this command's", error)
         return {}

@@ -58,12 +58,12 @@ def named_checkpoints(given: Any, names: tuple[str, ...]) -> dict[str, Path | No
             raise UserError(f"checkpoint name {wrong[0]!r}: use letters, digits, '_', '-' and '.'")
         if paths:
             return paths
-    found = [find_checkpoint(path, names) for path in given]
-    if not found:
+    checkpoints = [find_checkpoint(path, names) for path in given]
+    if not checkpoints:
         raise UserError("checkpoint=[] is empty: name some, or give null for a network without one")
-    if len(set(found)) < len(found):
+    if len(set(checkpoints)) < len(checkpoints):
         raise UserError(f"checkpoint={list(given)}: the same checkpoint twice")
-    return dict(zip(_short_names(found), found, strict=True))
+    return dict(zip(_short_names(checkpoints), checkpoints, strict=True))
 
 
 def _short_names(paths: list[Path]) -> list[str]:

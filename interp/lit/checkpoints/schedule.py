@@ -175,8 +175,8 @@ def go_on(
     if scheduler is None:
         return now, f"{rate} without a schedule"
     over = "" if now.steps is None else f" over {now.steps} steps"
-    said = f"{now.scheduler} laid anew{over}, now at step {step}: {rate}"
-    return replace(now, ahead=step - checkpoint["global_step"]), said
+    change = f"{now.scheduler} laid anew{over}, now at step {step}: {rate}"
+    return replace(now, ahead=step - checkpoint["global_step"]), change
 
 
 def _place(checkpoint: Mapping[str, Any], then: Plan, now: Plan, bound: int) -> int:

@@ -139,9 +139,9 @@ def _refuse(error: OSError) -> None:
 
 def _check(files: list[Path]) -> None:
     """Read the headers; raises UserError that names the files which are no images or far too large."""
-    parts = [files[start : start + AT_ONCE] for start in range(0, len(files), AT_ONCE)]
+    chunks = [files[start : start + AT_ONCE] for start in range(0, len(files), AT_ONCE)]
     with ThreadPoolExecutor() as pool:
-        errors = {file: error for part in pool.map(_errors, parts) for file, error in part}
+        errors = {file: error for part in pool.map(_errors, chunks) for file, error in part}
     if errors:
         (_, first), *others = errors.items()
         named = ", ".join(str(file) for file, _ in others[:4]) + (", ..." if len(others) > 4 else "")

@@ -63,11 +63,11 @@ def shapes(
     """
     for name, value, least in (("train", train, 1), ("val", val, 1), ("test", test, 1), ("seed", seed, 0)):
         _at_least(name, value, least)
-    parts = []
+    splits = []
     for stream, (count, tie) in enumerate(((train, shortcut), (val, 0.0), (test, 0.0))):
-        made = generate(count, 3 * seed + stream, size=size, objects=objects, shortcut=tie)
-        parts.append(ConceptImages(made.images, made.targets, made.concepts, made.concept_names))
-    return Splits(parts[0], parts[1], parts[2], CLASS_NAMES)
+        generated = generate(count, 3 * seed + stream, size=size, objects=objects, shortcut=tie)
+        splits.append(ConceptImages(generated.images, generated.targets, generated.concepts, generated.concept_names))
+    return Splits(splits[0], splits[1], splits[2], CLASS_NAMES)
 
 
 def generate(count: int, seed: int, *, size: int = 64, objects: int = 1, shortcut: float = 0.0) -> Shapes:
@@ -181,5 +181,5 @@ def _draw_objects(canvas: Tensor, grid: Grid, things: Objects, labels: dict[str,
         labels[category][:] = torch.where(whole <= 0, number[:, None, None] + 1, labels[category])
     bare = torch.where(part <= 0, 0, things.texture[:, None, None] + 1)
     labels["texture"][:] = torch.where(whole <= 0, bare, labels["texture"])
-    parts = (knob <= 0) + 2 * (bar <= 0)
-    labels["part"][:] = torch.where(whole <= 0, parts, labels["part"])
+    part_labels = (knob <= 0) + 2 * (bar <= 0)
+    labels["part"][:] = torch.where(whole <= 0, part_labels, labels["part"])

@@ -41,9 +41,8 @@ class Report(Logger):
         self.embed = embed
         self._folder, self.title, self.every_n_seconds = Path(save_dir), title, every_n_seconds
         self._next_page, self._environment_written = -math.inf, False
-        self._attempt = partial(
-            Guard(once=True, folder=self._folder).attempt, f"the report in {save_dir} cannot be written"
-        )
+        attempt = Guard(once=True, folder=self._folder).attempt
+        self._attempt = partial(attempt, f"the report in {save_dir} cannot be written")
 
     @property
     def name(self) -> str:
@@ -122,8 +121,8 @@ def environment() -> dict[str, str]:
     device = f"{platform.machine()}, {os.cpu_count()} CPU cores"
     if torch.cuda.is_initialized():  # else asking for its name would set CUDA up on a run that does not use it
         device = f"{torch.cuda.get_device_name()}; {device}"
-    found = {"python": platform.python_version(), "torch": str(torch.__version__), "lightning": lightning.__version__}
-    return {**found, "device": device, "platform": platform.platform(), "commit": _commit()}
+    python, versions = platform.python_version(), {"torch": str(torch.__version__), "lightning": lightning.__version__}
+    return {"python": python, **versions, "device": device, "platform": platform.platform(), "commit": _commit()}
 
 
 def _commit() -> str:

@@ -18,7 +18,9 @@ HERE = Path(__file__).parent
 STAGES = ("train", "val", "test")
 COST = ("failed", "seconds", "share_of_epoch")  # of a plugin: plotted last
 BEST = {"val/accuracy": max, "test/accuracy": max, "val/loss": min}  # what the head of the page shows, at its best
-LARGEST = 25_000_000  # bytes of files that a page holds unasked: it opens in well under a second, and can be mailed
+EMBEDDED_BYTES = (
+    25_000_000  # bytes of files that a page holds unasked: it opens in well under a second, and can be mailed
+)
 Embed = bool | Literal["auto"]
 # In this order in one script of the page; more may follow.
 SCRIPTS = ("player", "figures", "film", "plots", "search", "report")
@@ -33,11 +35,11 @@ def render(run_folder: Path, title: str = "", status: str = "") -> str:
 def write(run_folder: Path, title: str = "", status: str = "", embed: Embed = "auto") -> bool:
     """Write the page into the run's folder, with the figures inside it or showing the files beside it.
 
-    "auto": inside up to `LARGEST` bytes of files. Whether they are inside is returned. Raises OSError; an earlier page
+    "auto": inside up to `EMBEDDED_BYTES` of files. Whether they are inside is returned. Raises OSError; an earlier page
     is then left as it was.
     """
     if embed == "auto":
-        embed = size(run_folder) <= LARGEST
+        embed = size(run_folder) <= EMBEDDED_BYTES
     with replacing(run_folder / "report.html") as path, path.open("w", encoding="utf-8", errors="replace") as file:
         file.writelines(parts(run_folder, title, status, embed))
     return embed
@@ -59,7 +61,7 @@ def parts(run_folder: Path, title: str = "", status: str = "", embed: bool = Tru
     notes += filter(None, [failures.told(failures.read(run, notes, metrics))])
     style, script = own_code()
     widgets = [shot for figure in figures if figure.widget and embed for shot in figure.shots]
-    plugins = {plugin: list(own) for plugin, own in groupby(enumerate(figures), lambda pair: pair[1].plugin)}
+    plugins = {plugin: list(numbered) for plugin, numbered in groupby(enumerate(figures), lambda pair: pair[1].plugin)}
     return template(HERE / "report.html").generate(
         title=hide(title or run.name), status=status, date=strftime("%Y-%m-%d %H:%M"), headline=headline(metrics),
         figures=figures, plugins=plugins, plots=plots(metrics), notes=notes, style=style, script=script,
@@ -98,14 +100,14 @@ def content_policy(style: str, script: str, widgets: list[Shot], media: str = "d
 
 def headline(metrics: dict[str, Points]) -> list[tuple[str, str, str]]:
     """Name, best value, and when that was and what the last one is, of the metrics in `BEST`."""
-    found = []
+    scores = []
     for name, best in BEST.items():
         points = [(value, epoch) for (_, epoch), value in metrics.get(name, {}).items() if math.isfinite(value)]
         if points:
             value, epoch = best(points, key=lambda point: point[0])
             when = "best" if epoch is None else f"best, epoch {epoch:g}"
-            found.append((name, f"{value:.4g}", f"{when}; last {points[-1][0]:.4g}" if len(points) > 1 else ""))
-    return found
+            scores.append((name, f"{value:.4g}", f"{when}; last {points[-1][0]:.4g}" if len(points) > 1 else ""))
+    return scores
 
 
 def plots(metrics: dict[str, Points]) -> dict[str, list[dict[str, Any]]]:
@@ -117,7 +119,7 @@ def plots(metrics: dict[str, Points]) -> dict[str, list[dict[str, Any]]]:
         if not name.endswith("/failed") or any(points.values()):
             groups.setdefault(group, {}).setdefault(title, {})[curve] = points
     ordered = sorted(groups.items())
-    return {g: [_plot(t, own[t]) for t in sorted(own, key=lambda t: (t in COST, t))] for g, own in ordered}
+    return {g: [_plot(t, of[t]) for t in sorted(of, key=lambda t: (t in COST, t))] for g, of in ordered}
 
 
 def _plot(title: str, curves: dict[str, Points]) -> dict[str, Any]:

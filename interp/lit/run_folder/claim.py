@@ -18,11 +18,11 @@ from typing import Any
 
 from interp.errors import UserError
 from interp.lit.run_folder.lock import Lock
+from interp.lit.run_folder.rank import first_process
 from interp.lit.run_folder.remains import FILE, PARTS, about, half_written, results, set_aside
 
 log = logging.getLogger(__name__)
 HOLDS = "EPOCHSCOPE_HOLDS"  # tells the processes that a run starts which folder is theirs
-RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # in the order in which Lightning looks
 
 
 class Claim:
@@ -101,10 +101,10 @@ def take(folder: Path, command: str, owner: object = None) -> Claim:
         raise UserError(f"{folder} is in use by another run of this process: {otherwise}")
     if (path / FILE).is_symlink():  # a stranger's could lead to your files
         raise UserError(f"{folder / FILE} is a link: delete it, or {otherwise}")
-    made = [place for place in (path, *path.parents) if not place.exists()]
+    new_folders = [place for place in (path, *path.parents) if not place.exists()]
     path.mkdir(parents=True, exist_ok=True)
     try:
-        claim = _held[path] = Claim(path, made, Lock(path / FILE), owner)
+        claim = _held[path] = Claim(path, new_folders, Lock(path / FILE), owner)
     except BlockingIOError as error:
         raise UserError(f"{folder} is in use by {_whose(path)}: wait for it to end, or {otherwise}{error}") from None
     try:
@@ -119,12 +119,6 @@ def _whose(folder: Path) -> str:
     known = about(folder)
     process = f"process {known.get('pid')} on {known.get('host')}, since {known.get('began')}"
     return f"{known.get('command', 'another run')} ({process})"
-
-
-def first_process() -> bool:
-    """Whether this is the process that writes, of those that torchrun, SLURM or Lightning start for one run."""
-    rank = next((os.environ[name] for name in RANKS if name in os.environ), "0")
-    return rank == "0" and ("RANK" in os.environ or os.environ.get("NODE_RANK", "0") == "0")
 
 
 @contextmanager

@@ -33,13 +33,13 @@ def read(
     `metrics` are the run's, which know of looks that are no longer kept.
     """
     failed = json_object(run / "results" / FILE, notes, run)
-    found: dict[str, dict[int, str]] = {study: {} for study in failed}
+    outcomes: dict[str, dict[int, str]] = {study: {} for study in failed}
     for epoch, path in (look for study in run.glob("results/*") for look in looks(study)):
-        found.setdefault(path.parent.name, {})[epoch] = ""
-    for study in found:
+        outcomes.setdefault(path.parent.name, {})[epoch] = ""
+    for study in outcomes:
         epochs = (epoch for _, epoch in metrics.get(f"{study}/failed", {}))
-        found[study] |= {int(epoch): "" for epoch in epochs if epoch is not None}
-    return {study: found[study] | _looks(failed.get(study)) for study in sorted(found)}
+        outcomes[study] |= {int(epoch): "" for epoch in epochs if epoch is not None}
+    return {study: outcomes[study] | _looks(failed.get(study)) for study in sorted(outcomes)}
 
 
 def _looks(kept: object) -> dict[int, str]:

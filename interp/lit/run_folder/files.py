@@ -15,7 +15,7 @@ from interp.files import MOST, inside, regular
 from interp.looks import looks
 
 DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, SyntaxError)
-LARGEST = 80_000_000  # pixels of a picture, below where Pillow warns
+PICTURE_PIXELS = 80_000_000  # at most, below where Pillow warns
 LINK = "is a link that leads out of the run's folder, and is not read"
 Points = dict[tuple[float | None, float | None], float]  # (step, epoch) -> value, in the order of writing
 
@@ -98,16 +98,16 @@ def read_figures(run: Path, notes: list[str], metrics: dict[str, Points]) -> lis
 
 
 def _shots(run: Path, folder: Path, epoch: int, notes: list[str], metrics: dict[str, Points]) -> Iterator[Shot]:
-    about, plugin = json_object(folder / "result.json", notes, run), folder.parent.name
-    scalars, captions = (dict(v) if isinstance(v := about.get(k), dict) else {} for k in ("scalars", "captions"))
+    result, plugin = json_object(folder / "result.json", notes, run), folder.parent.name
+    scalars, captions = (dict(v) if isinstance(v := result.get(k), dict) else {} for k in ("scalars", "captions"))
     scalars = {name: value for name, value in scalars.items() if isinstance(value, float)}
-    _keep(metrics, {f"{plugin}/{name}": value for name, value in scalars.items()}, about.get("step"), epoch)
-    shown = [(name, f"{value:.4g}") for name, value in scalars.items()]
+    _keep(metrics, {f"{plugin}/{name}": value for name, value in scalars.items()}, result.get("step"), epoch)
+    formatted = [(name, f"{value:.4g}") for name, value in scalars.items()]
     for path in sorted(folder.glob("[!.]*.png")) + sorted(folder.glob("[!.]*.html")):
         try:
             if not inside(path, run):
                 raise ValueError(LINK)
-            yield Shot(epoch, path, _size(regular(path, MOST)), str(captions.get(path.stem, "")), shown)
+            yield Shot(epoch, path, _size(regular(path, MOST)), str(captions.get(path.stem, "")), formatted)
         except DAMAGED as error:
             odd = error.strerror if isinstance(error, OSError) else LINK if str(error) == LINK else None
             why = odd or f"is damaged ({type(error).__name__})"
@@ -122,7 +122,7 @@ def _size(path: Path) -> tuple[int, int]:
 
     with path.open("rb") as file:
         size = struct.unpack(">II", file.read(24)[16:].ljust(8, b"\0"))
-    if math.prod(size) > LARGEST:  # asked before it is opened, since Pillow but warns of images up to twice that
+    if math.prod(size) > PICTURE_PIXELS:  # asked before it is opened, since Pillow but warns of images up to twice that
         raise ValueError(f"{size[0]} x {size[1]} pixels")
     with Image.open(path, formats=("PNG",)) as image:
         image.verify()

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from interp.errors import UserError
 from interp.lit.run_folder import claim
+from interp.lit.run_folder.rank import first_process
 from interp.lit.run_folder.remains import about, refuse
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class OwnFolder(Callback):
 
 
 def _claim(folder: Path, command: str, goes_on: bool = False) -> None:
-    if not claim.first_process():
+    if not first_process():
         return
     taken = claim.take(folder, command)
     try:

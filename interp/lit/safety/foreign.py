@@ -1,6 +1,5 @@
 """What somebody else may have written: configurations and class names out of a run's folder, checked before use."""
 
-import re
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -9,18 +8,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from interp.errors import NotBuilt, UserError
-from interp.files import regular
-from interp.lit.renamed import with_new_names
 from interp.lit.safety.harmless import Examples, examples, is_library, own_of, resolved, source, takes, target
+from interp.lit.safety.yaml_file import read_yaml
 from interp.processes.memory import limited
 from interp.result import Result
 
-LARGEST, DEEPEST = 2**20, 50  # bytes and levels of a configuration
 ALL, DOWNLOADS = ["all"], "interp.lit.data.torchvision.torchvision"
 NAMES = (
     "name classes of torch.nn and torch.optim, transforms of torchvision, and what YAML files on your search path name"
@@ -28,44 +23,6 @@ NAMES = (
 SETTINGS = (
     "give the settings in its YAML file and plain numbers, none absurd, but no path, address, code or unknown text"
 )
-
-
-def read_yaml(path: Path) -> Any:
-    """A YAML file as DictConfig or ListConfig, its interpolations as they stand; it can neither run anything nor grow.
-
-    What an earlier version called by another name has its new one.
-
-    Raises UserError that names the file where it is too large, damaged, repeats itself by aliases or has Python tags.
-    """
-    try:
-        text = regular(path, LARGEST).read_text(encoding="utf-8")
-        _check_events(yaml.parse(text, Loader=yaml.SafeLoader))
-        return OmegaConf.create(with_new_names(OmegaConf.to_container(OmegaConf.create(text))))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"cannot read {path}: {' '.join(str(error).split()) or type(error).__name__}") from error
-
-
-def _check_events(events: Iterable[yaml.Event]) -> None:
-    """Raise ValueError where a YAML file, as far as it is read, has aliases or is nested without end."""
-    depth = 0
-    for event in events:
-        if isinstance(event, yaml.AliasEvent):
-            raise ValueError("it has aliases (*name), which Hydra never writes and which can multiply without end")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:  # 5,000 levels took the parser 20 seconds
-            raise ValueError(f"it is nested more than {DEEPEST} levels deep")
-
-
-def plain(config: Any, key: str) -> Any:
-    """The plain value at a dotted `key`, through references such as ${name}; None where it is missing or computed."""
-    for _ in range(9):  # references, which may form a circle
-        node = OmegaConf.to_container(config) if OmegaConf.is_config(config) else config
-        for name in key.split("."):
-            node = node.get(name) if isinstance(node, dict) else None
-        if not (isinstance(node, str) and (reference := re.fullmatch(r"\$\{([\w.]+)\}", node))):
-            return None if "${" in str(node) else node
-        key = reference[1]
-    return None
 
 
 def settings(path: Path, groups: Iterable[str], given: Collection[str], trust: str | Collection[str]) -> DictConfig:
@@ -159,11 +116,11 @@ def _trusted(name: Any, trust: str | Iterable[str]) -> bool:
     given = names(trust)
     if name in given:
         return True
-    if not any(str(name).startswith(f"{own}.") for own in given):
+    if not any(str(name).startswith(f"{module}.") for module in given):
         return False
-    found = resolved(name)
-    real = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
-    return any(real.startswith(f"{own}.") for own in given)
+    callee = resolved(name)
+    real = f"{getattr(callee, '__module__', '')}.{getattr(callee, '__qualname__', '')}"
+    return any(real.startswith(f"{module}.") for module in given)
 
 
 @contextmanager
@@ -199,13 +156,13 @@ def result_class(name: Any, trust: str | Collection[str] = ()) -> type[Result]:
 
     Raises UserError for others.
     """
-    module, _, own = str(name).rpartition(".")
+    module, _, class_name = str(name).rpartition(".")
     if module not in {*names(trust), *sys.modules} and module.partition(".")[0] not in ("plugins", "interp"):
         raise UserError(f"the result is of class {name}, which is not ours: if you know it, give --trust {module}")
     try:
-        found = getattr(import_module(module), own, None)
+        kind = getattr(import_module(module), class_name, None)
     except ImportError as error:
         raise UserError(f"the result is of class {name}, which is not here: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, Result)):
+    if not (isinstance(kind, type) and issubclass(kind, Result)):
         raise UserError(f"{name} is no interp.result.Result")
-    return found
+    return kind

@@ -45,8 +45,8 @@ def target(node: Mapping[str, Any]) -> Any:
     return node.get("path") if node["_target_"] in LOOKUPS else node["_target_"]
 
 
-def examples(group: str, own: Any = None) -> Examples:
-    """The nodes with a `_target_` in the YAML files of a configuration group, by what they build; and those in `own`.
+def examples(group: str, more: Any = None) -> Examples:
+    """The nodes with a `_target_` in the YAML files of a configuration group, by what they build; and those in `more`.
 
     In all folders of Hydra's search path; with what a file takes over by `/file@_here_`.
     """
@@ -55,13 +55,15 @@ def examples(group: str, own: Any = None) -> Examples:
     sources = [(source.schema, source.path) for source in HydraConfig.get().runtime.config_sources]
     roots = [resources.files(place) if kind == "pkg" else Path(place) for kind, place in sources if place]
     known: dict[str, list[dict[str, Any]]] = {}
-    for node in _nodes(own):
+    for node in _nodes(more):
         known.setdefault(str(target(node)), []).append(node)
     for root in [root for root in roots if (root / group).is_dir()]:
         for file in [file for file in (root / group).iterdir() if file.name.endswith(".yaml")]:
-            own = _yaml(file)
-            shared = [str(entry)[1:-7] for entry in own.get("defaults") or () if re.fullmatch("/.*@_here_", str(entry))]
-            whole = {k: v for name in shared for k, v in _yaml(root / f"{name}.yaml").items()} | own
+            entries = _yaml(file)
+            shared = [
+                str(entry)[1:-7] for entry in entries.get("defaults") or () if re.fullmatch("/.*@_here_", str(entry))
+            ]
+            whole = {k: v for name in shared for k, v in _yaml(root / f"{name}.yaml").items()} | entries
             for node in _nodes(whole):
                 known.setdefault(str(target(node)), []).append(node)
     return known
@@ -88,12 +90,12 @@ def is_library(name: Any) -> bool:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
-    found = resolved(name)
-    if not isinstance(found, type):
+    callee = resolved(name)
+    if not isinstance(callee, type):
         return False
-    computes = issubclass(found, nn.Module) and found.__module__.startswith("torch.nn.modules.")
-    computes |= issubclass(found, Optimizer | LRScheduler) and found.__module__.startswith("torch.optim.")
-    return computes or found.__module__.startswith("torchvision.transforms.") or is_dataset(found)
+    computes = issubclass(callee, nn.Module) and callee.__module__.startswith("torch.nn.modules.")
+    computes |= issubclass(callee, Optimizer | LRScheduler) and callee.__module__.startswith("torch.optim.")
+    return computes or callee.__module__.startswith("torchvision.transforms.") or is_dataset(callee)
 
 
 def is_dataset(found: Any) -> bool:

@@ -72,15 +72,15 @@ def hide_forms(text: str) -> str:
 
 def _named(text: str, names: re.Pattern[str]) -> str:
     """`text` without the values that follow secret names."""
-    parts, at = [], 0
+    pieces, at = [], 0
     while match := names.search(text, at):
-        parts.append(text[at : match.end()])
+        pieces.append(text[at : match.end()])
         at = match.end()
         value = _value(text, match) if _is_secret_name(match["name"]) else None
         if value and not _is_plain(match["name"], value[0], [*value[0].split(), ""][0]):
-            parts.append(f" {HIDDEN}" if value[0].startswith("\n") else HIDDEN)
+            pieces.append(f" {HIDDEN}" if value[0].startswith("\n") else HIDDEN)
             at = value.end()
-    return "".join([*parts, text[at:]])
+    return "".join([*pieces, text[at:]])
 
 
 def _value(text: str, name: re.Match[str]) -> re.Match[str] | None:

@@ -72,8 +72,8 @@ def remember_arguments(arguments: list[str]) -> None:
         with suppress(HydraException):  # told by Hydra itself, when it reads them
             override = OverridesParser.create().parse_override(argument)
             values = override.sweep_iterator() if override.is_discrete_sweep() else [override.value()]
-            for own in values:
-                remember_all({name: getattr(own, "text", own)})  # a quoted text, among several
+            for item in values:
+                remember_all({name: getattr(item, "text", item)})  # a quoted text, among several
 
 
 def hide(text: str) -> str:
@@ -171,12 +171,12 @@ _in_logs, _streams_hide = InLogs(), False
 @contextmanager
 def hidden_arguments() -> Iterator[None]:
     """Within, `sys.argv` shows no secrets: W&B writes it down."""
-    own = sys.argv
-    sys.argv = [_hidden_text(argument) for argument in own]
+    arguments = sys.argv
+    sys.argv = [_hidden_text(argument) for argument in arguments]
     try:
         yield
     finally:
-        sys.argv = own
+        sys.argv = arguments
 
 
 def hide_in_streams(again: bool = False) -> None:

@@ -24,8 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 from interp.errors import UserError
 from interp.files import MOST, regular, replacing
 from interp.lit.run_folder.files import DAMAGED, read_figures, read_metrics
-from interp.lit.safety.foreign import read_yaml
 from interp.lit.safety.secrets import hide, hide_in_files, hide_in_logs, remember_configuration
+from interp.lit.safety.yaml_file import read_yaml
 from interp.lit.sweep.job_process import is_here, this_process
 from interp.lit.sweep.page import Job, fixed, front, parts, read_job
 from interp.lit.terminal import visible
@@ -73,16 +73,16 @@ class Gather(Callback):
         """Keep how the job ended and write the page."""
         if config.hydra.mode != RunMode.MULTIRUN:
             return
-        about: dict[str, Any] = {"status": "finished", "seconds": time.time() - self._began}
+        outcome: dict[str, Any] = {"status": "finished", "seconds": time.time() - self._began}
         if job_return.status is JobStatus.FAILED:
-            about |= {"status": "failed", "error": _message(job_return._return_value)}
+            outcome |= {"status": "failed", "error": _message(job_return._return_value)}
             job_return.status, job_return.return_value = JobStatus.COMPLETED, None
         else:
-            about["objectives"] = _objectives(config, job_return.return_value)
+            outcome["objectives"] = _objectives(config, job_return.return_value)
         folder = Path(config.hydra.runtime.output_dir)
         atexit.unregister(left)
-        keep(folder, number=config.hydra.job.num, **about, **found(folder))
-        _close_wandb(int(about["status"] == "failed"))
+        keep(folder, number=config.hydra.job.num, **outcome, **found(folder))
+        _close_wandb(int(outcome["status"] == "failed"))
         write(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
@@ -104,8 +104,8 @@ class Gather(Callback):
         failed = [job for job in jobs if job.status in ("failed", "killed")]
         log.info("Done: %d of %d jobs; all of them: %s", len(jobs) - len(failed), len(jobs), folder / "sweep.html")
         if failed:
-            said = "; ".join(f"job {job.number}: {job.error.splitlines()[0]}" for job in failed)
-            raise SystemExit(visible(f"error: {len(failed)} of {len(jobs)} jobs failed. {said}"))
+            errors = "; ".join(f"job {job.number}: {job.error.splitlines()[0]}" for job in failed)
+            raise SystemExit(visible(f"error: {len(failed)} of {len(jobs)} jobs failed. {errors}"))
 
 
 def keep(folder: Path, **about: Any) -> None:
@@ -130,12 +130,12 @@ def left(folder: Path, sweep: Path) -> None:
     write(sweep)
 
 
-def stop(folder: Path, told: set[int]) -> None:
-    """Send SIGTERM to the jobs that run on this machine, once to each of their processes (`told`); write the page."""
+def stop(folder: Path, signalled: set[int]) -> None:
+    """Send SIGTERM to the jobs that run on this machine, once to each process (`signalled`); write the page."""
     for path in job_folders(folder):
         job = read_job(path, folder)
-        if job.status == "running" and is_here(job.process) and job.process["pid"] not in told:
-            told.add(job.process["pid"])
+        if job.status == "running" and is_here(job.process) and job.process["pid"] not in signalled:
+            signalled.add(job.process["pid"])
             with suppress(ProcessLookupError):
                 os.kill(job.process["pid"], signal.SIGTERM)
     write(folder)
@@ -160,8 +160,8 @@ def found(folder: Path) -> dict[str, Any]:
     except UserError:  # not there, or damaged: a row without parameters
         given = []
     pairs = [str(override).partition("=") for override in given] if isinstance(given, list) else []
-    shown = {name: value if abs(value) < float("inf") else str(value) for name, value in scalars.items()}
-    return {"parameters": {key.lstrip("+~"): value for key, _, value in pairs}, "scalars": shown, "figures": figures}
+    finite = {name: value if abs(value) < float("inf") else str(value) for name, value in scalars.items()}
+    return {"parameters": {key.lstrip("+~"): value for key, _, value in pairs}, "scalars": finite, "figures": figures}
 
 
 def job_folders(folder: Path) -> Iterator[Path]:

@@ -43,19 +43,26 @@ def read_job(path: Path, sweep: Path) -> Job:
     folder = path.relative_to(sweep).as_posix()
     logs = sorted(p.name for p in path.glob("*.log"))
     names = {"report": ["report.html"] if (path / "report.html").is_file() else [], "log": logs}
-    files = {kind: address(f"{folder}/{own[0]}") for kind, own in names.items() if own}
+    files = {kind: address(f"{folder}/{present[0]}") for kind, present in names.items() if present}
     try:
-        about = json.loads(regular(path / "job.json", MOST).read_text(encoding="utf-8"))
-        objectives = {name: float(value) for name, (value, _) in about.get("objectives", {}).items()}
-        status, error, process = str(about["status"]), str(about.get("error", "")), dict(about.get("process", {}))
+        job = json.loads(regular(path / "job.json", MOST).read_text(encoding="utf-8"))
+        objectives = {name: float(value) for name, (value, _) in job.get("objectives", {}).items()}
+        status, error, process = str(job["status"]), str(job.get("error", "")), dict(job.get("process", {}))
         status, error = ("killed", KILLED) if status == "running" and is_gone(process) else (status, error)
         return Job(
-            folder, int(about["number"]), status, error, _seconds(about),
-            {key: cell(value) for key, value in about.get("parameters", {}).items()}, objectives,
-            tuple(direction for _, direction in about.get("objectives", {}).values()),
-            {name: float(value) for name, value in about.get("scalars", {}).items()},
-            [_addressed(figure, folder) for figure in about.get("figures", [])], files, process,
-        )  # fmt: skip
+            folder=folder,
+            number=int(job["number"]),
+            status=status,
+            error=error,
+            seconds=_seconds(job),
+            parameters={key: cell(value) for key, value in job.get("parameters", {}).items()},
+            objectives=objectives,
+            directions=tuple(direction for _, direction in job.get("objectives", {}).values()),
+            scalars={name: float(value) for name, value in job.get("scalars", {}).items()},
+            figures=[_addressed(figure, folder) for figure in job.get("figures", [])],
+            files=files,
+            process=process,
+        )
     except FileNotFoundError:
         return Job(folder, files=files)
     except DAMAGED as error:
@@ -126,16 +133,16 @@ def columns(jobs: list[Job]) -> list[dict[str, Any]]:
     differ = [name for name in named["parameters"] if name not in same]
     first = [name for name in FIRST if name in named["scalars"]]
     rest = [name for name in named["scalars"] if name not in (*first, *named["objectives"])]
-    found: list[tuple[str, str, Sequence[Cell]]] = []
-    found += [("parameter", name, [job.parameters.get(name) for job in jobs]) for name in differ]
+    candidates: list[tuple[str, str, Sequence[Cell]]] = []
+    candidates += [("parameter", name, [job.parameters.get(name) for job in jobs]) for name in differ]
     for name in (*named["objectives"], *(n for n in first if n not in named["objectives"]), *rest):
         cells = [job.objectives.get(name, job.scalars.get(name)) for job in jobs]
-        found.append(("objective" if name in named["objectives"] else "scalar", name, cells))
+        candidates.append(("objective" if name in named["objectives"] else "scalar", name, cells))
     seconds = [job.seconds for job in jobs]
-    found += [("scalar", "seconds", seconds)] if any(seconds) else []
+    candidates += [("scalar", "seconds", seconds)] if any(seconds) else []
     return [
         {"kind": kind, "name": name, "cells": list(map(_strict, cells)), "shown": kind != "scalar" or name in first}
-        for kind, name, cells in found
+        for kind, name, cells in candidates
     ]
 
 
@@ -148,28 +155,28 @@ def by_figure(jobs: list[Job]) -> dict[str, list[dict[str, Any]]]:
     """Per plugin its figures, each with the shots of every job that has it and all epochs at which any has."""
     groups: dict[str, dict[tuple[str, bool], dict[str, Any]]] = {}
     for index, job in enumerate(jobs):
-        for own in job.figures:
-            known = {key: own[key] for key in ("name", "widget")}
-            figure = groups.setdefault(own["plugin"], {}).setdefault((*known.values(),), {**known, "jobs": []})
-            figure["jobs"].append({"job": index, "shots": own["shots"]})
+        for of_job in job.figures:
+            known = {key: of_job[key] for key in ("name", "widget")}
+            figure = groups.setdefault(of_job["plugin"], {}).setdefault((*known.values(),), {**known, "jobs": []})
+            figure["jobs"].append({"job": index, "shots": of_job["shots"]})
     for figure in (figure for group in groups.values() for figure in group.values()):
-        figure["epochs"] = sorted({shot[0] for own in figure["jobs"] for shot in own["shots"]})
-    return {plugin: list(own.values()) for plugin, own in sorted(groups.items())}
+        figure["epochs"] = sorted({shot[0] for of_job in figure["jobs"] for shot in of_job["shots"]})
+    return {plugin: list(figures.values()) for plugin, figures in sorted(groups.items())}
 
 
 def parts(sweep: Path, jobs: list[Job]) -> Iterator[str]:
     """The page's text, piece by piece; pictures stay beside it, in the folders of the jobs."""
     style, script = own_code(HERE / "sweep.css", HERE / "sweep.js")
     best, studies, laid = front(jobs), by_figure(jobs), columns(jobs)
-    about = {
+    charted = {
         "columns": laid, "jobs": [{"name": f"job {j.number}", "front": j in best, "status": j.status} for j in jobs],
-        "figures": [figure for own in studies.values() for figure in own],
+        "figures": [figure for figures in studies.values() for figure in figures],
         "objectives": [{"name": name, "direction": best[0].directions[i]} for i, name in enumerate(best[0].objectives)]
         if best else [],
     }  # fmt: skip
     return template(HERE / "sweep.html").generate(
         title=sweep.name, date=strftime("%Y-%m-%d %H:%M"), headline=_headline(jobs), style=style, script=script,
-        jobs=jobs, columns=laid, studies=studies, front=best, fixed=fixed(jobs), about=about, figures=[], plots={},
+        jobs=jobs, columns=laid, studies=studies, front=best, fixed=fixed(jobs), about=charted, figures=[], plots={},
         policy=content_policy(style, script, [], BESIDE),
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from urllib.request import urlopen
 from interp.processes.background import Background
 
 log = logging.getLogger(__name__)
-PATIENCE = 120.0  # seconds that the end of a run may take while a server answers, besides the time for its files
+END_SECONDS = 120.0  # that the end of a run may take while a server answers, besides the time for its files
 RATE = 250e3  # bytes a second that a slow line sends
 UNHEARD = 30.0  # seconds that it may take while no server answers
 SEND = "wandb sync --no-skip-online"
@@ -65,14 +65,14 @@ def end(run: Any, exit_code: int | None, line: Background) -> str:
 
 def wait_patiently(done: Future, settings: Any, offline: bool, hurried: bool) -> None:
     """Wait for the end of a run, as long as there is hope; `hurried`, as little as without a server."""
-    began, told = time.monotonic(), False
+    began, announced = time.monotonic(), False
     while not wait([done], PROBE).done:
         limit = min(patience(settings, offline), UNHEARD if hurried else math.inf)
         if (left := began + limit - time.monotonic()) <= 0:
             return
-        if not told:
+        if not announced:
             log.info("W&B is still being sent to, for at most %.0f seconds: Ctrl-C leaves it", left)
-        told = True
+        announced = True
 
 
 def patience(settings: Any, offline: bool) -> float:
@@ -80,13 +80,13 @@ def patience(settings: Any, offline: bool) -> float:
     if settings.finish_timeout:  # W&B's own limit, which it does not always keep
         return settings.finish_timeout + PROBE
     if offline or not answers(settings.base_url):
-        return PATIENCE if offline else UNHEARD
+        return END_SECONDS if offline else UNHEARD
     size = 0
     for name in ("checkpoints", "results", "wandb"):
         for path in Path(settings.root_dir, name).rglob("*"):
             with suppress(OSError):  # a temporary file that is gone
                 size += path.stat().st_size
-    return PATIENCE + size / RATE
+    return END_SECONDS + size / RATE
 
 
 def answers(url: str) -> bool:

@@ -33,25 +33,25 @@ def history(path: Path) -> Iterator[dict[str, Any]]:
 
 def kinds(path: Path) -> dict[str, str]:
     """What was logged under each key: "scalar", or W&B's name of the medium, such as "table-file"."""
-    found: dict[str, str] = {}
+    kind_of: dict[str, str] = {}
     for row in history(path):
         media = {key.removesuffix("/_type"): kind for key, kind in row.items() if key.endswith("/_type")}
         scalars = {key: "scalar" for key, value in row.items() if isinstance(value, int | float)}
         inside = tuple(f"{key}/" for key in media)
-        found |= {key: kind for key, kind in scalars.items() if not key.startswith(("_", *inside))} | media
-    return found
+        kind_of |= {key: kind for key, kind in scalars.items() if not key.startswith(("_", *inside))} | media
+    return kind_of
 
 
 def _chunks(data: bytes) -> Iterator[bytes]:
     """The content of a log file, record by record; one may span several pieces."""
-    position, parts = HEADER, []  # W&B's own header has the size of a record's
+    position, pieces = HEADER, []  # W&B's own header has the size of a record's
     while position + HEADER <= len(data):
         if BLOCK - position % BLOCK < HEADER:  # too little room for a header: the block's rest is padding
             position += BLOCK - position % BLOCK
             continue
         length, kind = struct.unpack("<HB", data[position + 4 : position + HEADER])
-        parts.append(data[position + HEADER : position + HEADER + length])
+        pieces.append(data[position + HEADER : position + HEADER + length])
         position += HEADER + length
         if kind in (FULL, LAST) and position <= len(data):
-            yield b"".join(parts)
-            parts = []
+            yield b"".join(pieces)
+            pieces = []

@@ -68,10 +68,10 @@ def record_artifacts(run: Any) -> None:
     """
 
     def log_artifact(artifact: Any, name: Any = None, type: Any = None, aliases: Any = None, **options: Any) -> Any:
-        made, aliases = run._prepare_artifact(artifact, name, type, aliases)
-        made.distributed_id = options.pop("distributed_id", None)
-        run._interface.publish_artifact(run, made, aliases, **options)
-        return made
+        prepared, aliases = run._prepare_artifact(artifact, name, type, aliases)
+        prepared.distributed_id = options.pop("distributed_id", None)
+        run._interface.publish_artifact(run, prepared, aliases, **options)
+        return prepared
 
     run._log_artifact = log_artifact
 

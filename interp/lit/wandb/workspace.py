@@ -23,26 +23,27 @@ def sections(logged: dict[str, str]) -> dict[str, list[Any]]:
     logged = dict(sorted(logged.items()))
     prefixes = dict.fromkeys(key.partition("/")[0] for key in logged if "/" in key)
     plugins = [name for name in prefixes if name not in (*TRAINING, "trainer")]
-    found = {"Training": _lines(key for key in logged if key.partition("/")[0] in TRAINING)}
+    panels_of = {"Training": _lines(key for key in logged if key.partition("/")[0] in TRAINING)}
     for plugin in plugins:
-        own = {key: kind for key, kind in logged.items() if key.startswith(f"{plugin}/")}
-        scalars = (key for key, kind in own.items() if kind == "scalar" and key.rpartition("/")[2] not in COST)
-        found[plugin] = [*_media(own), *_lines(scalars)]
-    found["Cost"] = _lines(f"{plugin}/{name}" for plugin in plugins for name in COST if f"{plugin}/{name}" in logged)
-    return {name: panels for name, panels in found.items() if panels}
+        kind_of = {key: kind for key, kind in logged.items() if key.startswith(f"{plugin}/")}
+        scalars = (key for key, kind in kind_of.items() if kind == "scalar" and key.rpartition("/")[2] not in COST)
+        panels_of[plugin] = [*_media(kind_of), *_lines(scalars)]
+    costs = (f"{plugin}/{name}" for plugin in plugins for name in COST)
+    panels_of["Cost"] = _lines(key for key in costs if key in logged)
+    return {name: panels for name, panels in panels_of.items() if panels}
 
 
-def _media(own: dict[str, str]) -> list[Any]:
+def _media(kind_of: dict[str, str]) -> list[Any]:
     """Pictures, then widgets, then tables; W&B's slider moves them along the epochs."""
     import wandb_workspaces.reports.v2 as wr
 
     def named(*wanted: str) -> list[tuple[str, str]]:
-        return [(key, key.partition("/")[2].rpartition("_")[0]) for key, kind in own.items() if kind in wanted]
+        return [(key, key.partition("/")[2].rpartition("_")[0]) for key, kind in kind_of.items() if kind in wanted]
 
-    shown = [*named("image-file", "images/separated"), *named("html-file")]
+    titled = [*named("image-file", "images/separated"), *named("html-file")]
     size: dict[str, Any] = {"w": 12, "h": 12}  # of the 24 columns of a report
     return [
-        *(wr.MediaBrowser(title=title, media_keys=[k], num_columns=1, layout=wr.Layout(**size)) for k, title in shown),
+        *(wr.MediaBrowser(title=title, media_keys=[k], num_columns=1, layout=wr.Layout(**size)) for k, title in titled),
         *(wr.WeavePanelSummaryTable(table_name=key, layout=wr.Layout(w=24, h=12)) for key, _ in named("table-file")),
     ]
 
@@ -54,21 +55,21 @@ def _lines(keys: Iterable[str]) -> list[Any]:
     charts: dict[str, list[str]] = {}
     for key in keys:
         charts.setdefault(key.split("/")[1], []).append(key)
-    return [wr.LinePlot(title=title.replace("_", " "), x="epoch", y=[*own]) for title, own in charts.items()]
+    return [wr.LinePlot(title=title.replace("_", " "), x="epoch", y=[*curves]) for title, curves in charts.items()]
 
 
 def workspace(entity: str, project: str, logged: dict[str, str]) -> Any:
     """The workspace: a section a plugin, everything against the epoch; raises UserError where nothing was logged."""
     import wandb_workspaces.workspaces as ws
 
-    if not (found := sections(logged)):
+    if not (panels_of := sections(logged)):
         raise UserError("these runs logged nothing to lay out")
     axis, wide = ws.SectionPanelSettings(x_axis="epoch"), ws.SectionLayoutSettings(columns=2, rows=3)
-    made = [
+    laid = [
         ws.Section(name=name, panels=panels, is_open=True, panel_settings=axis, layout_settings=wide)
-        for name, panels in found.items()
+        for name, panels in panels_of.items()
     ]
-    return ws.Workspace(entity, project, name=NAME, sections=made, settings=ws.WorkspaceSettings(x_axis="epoch"))
+    return ws.Workspace(entity, project, name=NAME, sections=laid, settings=ws.WorkspaceSettings(x_axis="epoch"))
 
 
 def report(entity: str, project: str, logged: dict[str, str]) -> Any:
@@ -105,14 +106,14 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("no W&B login: `wandb login`, or --json FILE to write down what would be sent")
     logged = {key: kind for path in paths for key, kind in kinds(path).items()}
     try:
-        made = [make(entity, project, logged) for make in (workspace, *([report] if given.report else []))]
+        views = [make(entity, project, logged) for make in (workspace, *([report] if given.report else []))]
     except ModuleNotFoundError as error:
         parser.error(f"{error}: pip install -e '.[wandb]'")
     except UserError as error:
         parser.error(str(error))
     if given.json:
-        given.json.write_text(json.dumps([specification(each) for each in made], indent=1), encoding="utf-8")
-    print(given.json or "\n".join(each.save().url for each in made))
+        given.json.write_text(json.dumps([specification(view) for view in views], indent=1), encoding="utf-8")
+    print(given.json or "\n".join(view.save().url for view in views))
 
 
 if __name__ == "__main__":

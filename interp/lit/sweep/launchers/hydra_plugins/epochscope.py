@@ -39,23 +39,20 @@ def stopping(launcher: "OnItsOwn", futures: Sequence[Future] = ()) -> Iterator[N
         from interp.lit.sweep.gather import stop
 
         launcher.ended = True
-        sweep, told = Path(str(launcher.config.hydra.sweep.dir)), set[int]()
-        stop(sweep, told)
+        sweep, processes = Path(str(launcher.config.hydra.sweep.dir)), set[int]()  # those that have been told
+        stop(sweep, processes)
         while not all(future.done() for future in futures):  # jobs that have only begun are told when they run
             time.sleep(1)
-            stop(sweep, told)
-        stop(sweep, told)
+            stop(sweep, processes)
+        stop(sweep, processes)
         raise
 
 
 class OnItsOwn(Launcher):
-    """`n_jobs` at a time (-1: as many as there are CPU cores), each by `run`; what that raises fails the one job."""
+    """Jobs that `launch_all` runs, each by `run`; what that raises fails the one job."""
 
     needs: ClassVar[tuple[str, str]]  # a module, and what installs it
     ended = False  # what ends the sweep has come
-
-    def __init__(self, n_jobs: int = -1) -> None:
-        self.workers = n_jobs if n_jobs > 0 else os.cpu_count() or 1
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take over what Hydra gives every launcher."""
@@ -74,16 +71,9 @@ class OnItsOwn(Launcher):
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         return self.launch_all(dict(enumerate(job_overrides, start=initial_job_idx)))
 
+    @abstractmethod
     def launch_all(self, jobs: dict[int, Sequence[str]]) -> list[JobReturn]:
         """Run the jobs, overrides by number, and wait for all."""
-        log.info("Launching %d jobs, %d at a time", len(jobs), self.workers)
-        threads = ThreadPoolExecutor(self.workers)
-        futures = [threads.submit(self.survive, overrides, number) for number, overrides in jobs.items()]
-        with stopping(self, futures):
-            try:
-                return [future.result() for future in futures]
-            finally:
-                threads.shutdown(wait=False, cancel_futures=True)
 
     def given(self) -> tuple[HydraContext, DictConfig, TaskFunction, Any]:
         """What `run_one` needs beside the job's own overrides and number."""
@@ -105,19 +95,37 @@ class OnItsOwn(Launcher):
 
             kind = type(error).__name__
             by_signal = not isinstance(error, Exception) or (self.ended and kind in GONE)
-            said = ENDED if by_signal else LOST if kind in GONE else f"{kind}: {error}"
-            log.error("job %d: %s", number, said, exc_info=None if by_signal or kind in GONE else error)
-            lost(self._folder(overrides, number), said, "killed" if by_signal else "failed", number=number)
-            done = JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED)
-            done.return_value = None  # no objective
-            return done
+            reason = ENDED if by_signal else LOST if kind in GONE else f"{kind}: {error}"
+            log.error("job %d: %s", number, reason, exc_info=None if by_signal or kind in GONE else error)
+            lost(self._folder(overrides, number), reason, "killed" if by_signal else "failed", number=number)
+            job = JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED)
+            job.return_value = None  # no objective
+            return job
 
     def _folder(self, overrides: Sequence[str], number: int) -> Path:
         config = composed(self.hydra_context, self.config, overrides, number)
         return Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
 
 
-class JoblibLauncher(OnItsOwn):
+class SoManyAtATime(OnItsOwn):
+    """`n_jobs` at a time (-1: as many as there are CPU cores), each waited for by a thread."""
+
+    def __init__(self, n_jobs: int = -1) -> None:
+        self.workers = n_jobs if n_jobs > 0 else os.cpu_count() or 1
+
+    def launch_all(self, jobs: dict[int, Sequence[str]]) -> list[JobReturn]:
+        """Run the jobs, overrides by number, and wait for all."""
+        log.info("Launching %d jobs, %d at a time", len(jobs), self.workers)
+        threads = ThreadPoolExecutor(self.workers)
+        futures = [threads.submit(self.survive, overrides, number) for number, overrides in jobs.items()]
+        with stopping(self, futures):
+            try:
+                return [future.result() for future in futures]
+            finally:
+                threads.shutdown(wait=False, cancel_futures=True)
+
+
+class JoblibLauncher(SoManyAtATime):
     """Jobs in joblib's worker processes, which are used again for the next job while they live."""
 
     needs = ("joblib", "pip install joblib")
@@ -136,7 +144,7 @@ class JoblibLauncher(OnItsOwn):
         return done
 
 
-class SubmititLauncher(OnItsOwn):
+class SubmititLauncher(SoManyAtATime):
     """Jobs by submitit's local executor, each in a process of its own, as many as the CPU cores have room for."""
 
     needs = ("hydra_plugins.hydra_submitit_launcher", "pip install -e '.[sweep]'")
