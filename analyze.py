@@ -25,9 +25,9 @@ def analyze(cfg: DictConfig) -> None:
 
     from interp.lit import build
     from interp.lit.console import calm, print_layers
+    from interp.lit.processes.torchrun import join
     from interp.lit.run_folder import claim
     from interp.lit.run_folder.remains import refuse
-    from interp.lit.torchrun import join
 
     calm()
     seed_everything(cfg.seed, verbose=False)
@@ -63,7 +63,7 @@ def study_all(cfg: DictConfig, networks: list["Network"], first: bool) -> None:
 
     Raises UserError where some failed, SystemExit after a signal.
     """
-    from interp.lit.ending import note_signals
+    from interp.lit.processes.ending import note_signals
     from interp.lit.wandb import artifacts
     from interp.processes.signals import signal_of
 
@@ -103,7 +103,7 @@ def conclude(cfg: DictConfig, networks: list["Network"], loggers: list, status: 
     """Write what was found so far, whatever ended the analysis, and say in one line where it is."""
     import signal
 
-    from interp.lit.ending import wait_for_first
+    from interp.lit.processes.ending import wait_for_first
     from interp.lit.wandb import artifacts
     from interp.lit.wandb.logger import close_wandb
     from interp.processes.share import ProcessLost

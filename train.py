@@ -141,7 +141,7 @@ def objectives(cfg: DictConfig, metrics: dict) -> float | tuple[float, ...] | No
 def fit_and_test(cfg: DictConfig, trainer, module, images, resume: str | None) -> dict:
     """Train, test the best checkpoint, end the W&B run; the last value of every metric."""
     from interp.lit.checkpoints.checkpoint import restoring
-    from interp.lit.ending import wait_for_first
+    from interp.lit.processes.ending import wait_for_first
     from interp.lit.wandb import artifacts
     from interp.lit.wandb.logger import close_wandb
 

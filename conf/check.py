@@ -219,7 +219,7 @@ def launch(main: Callable[[], None]) -> None:
     import os
 
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        from interp.lit.torchrun import agree_on_folder
+        from interp.lit.processes.torchrun import agree_on_folder
 
         agree_on_folder(run_stamp())
     if os.environ.get("RUN_STAMP", "") in {"", *_stamps}:  # one folder for all processes of a run, and no other run's

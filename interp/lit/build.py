@@ -23,8 +23,8 @@ from interp.lit.checkpoints.resume import EpochScalars
 from interp.lit.checkpoints.schedule import laid
 from interp.lit.classifier import Classifier
 from interp.lit.data import ImageData
-from interp.lit.ending import EndTogether
 from interp.lit.network_check import check_network
+from interp.lit.processes.ending import EndTogether
 from interp.lit.sinks import forgiving
 
 # Lightning refuses callbacks of a kind that its own switch has turned off.

@@ -9,7 +9,7 @@ import torch
 from lightning import LightningModule, Trainer
 
 from interp.errors import UserError, unknown
-from interp.lit.ending import unobserved
+from interp.lit.processes.ending import unobserved
 from interp.network.quiet import Disturbed
 from interp.processes import share
 from interp.result import Result

@@ -10,8 +10,8 @@ import pytest
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
-from interp.lit import ending
-from interp.lit.ending import EndTogether
+from interp.lit.processes import ending
+from interp.lit.processes.ending import EndTogether
 
 TRAINER = {"world_size": 2, "local_rank": 0, "strategy": SimpleNamespace(launcher=None)}
 

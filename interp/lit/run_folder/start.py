@@ -33,7 +33,7 @@ class OwnFolder(Callback):
             goes_on = restarted(folder) or in_place(config.get("checkpoint"), folder)
             _claim(folder, f"{name}.py", goes_on and name == "train")
             if "TORCHELASTIC_RUN_ID" in os.environ:
-                from interp.lit.torchrun import meet
+                from interp.lit.processes.torchrun import meet
 
                 meet(folder)
 
@@ -85,7 +85,7 @@ def restarted(folder: Path) -> bool:
         if int(os.environ.get("SLURM_RESTART_COUNT") or 0):
             _restarted[path] = about(folder).get("job") == os.environ.get("SLURM_JOB_ID")
         elif "TORCHELASTIC_RUN_ID" in os.environ:
-            from interp.lit.torchrun import claimed
+            from interp.lit.processes.torchrun import claimed
 
             _restarted[path] = claimed() == path
     return _restarted.get(path, False)

@@ -12,9 +12,9 @@ from textwrap import shorten
 import torch
 from torch import nn
 
-from interp.network.kept import Leftovers
-from interp.network.state import state
-from interp.network.switches import streams, switches
+from interp.network.quiet.kept import Leftovers
+from interp.network.quiet.state import state
+from interp.network.quiet.switches import streams, switches
 
 _Report = Callable[[list[str]], None]
 _Pass = Callable[[], object]  # a forward pass

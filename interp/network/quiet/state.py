@@ -6,7 +6,7 @@ from operator import attrgetter
 import torch
 from torch import Tensor, nn
 
-from interp.network.kept import Entries, Kept, attribute
+from interp.network.quiet.kept import Entries, Kept, attribute
 
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.int64}  # compared bit by bit
 

@@ -11,7 +11,7 @@ import torch
 from torch import backends, get_default_device, set_default_device
 from torch.utils import checkpoint
 
-from interp.network.kept import AS_BEFORE, Kept, attribute
+from interp.network.quiet.kept import AS_BEFORE, Kept, attribute
 
 UNITS = ("cudnn.conv", "cudnn.rnn", "cuda.matmul", "mkldnn.conv", "mkldnn.rnn", "mkldnn.matmul", "cudnn", "mkldnn")
 SET = "{owners} set to {value}"
