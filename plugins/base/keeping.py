@@ -13,8 +13,9 @@ from interp.lit.run_folder import failures
 from interp.looks import look_folder, looks, thin
 from interp.processes.background import Background
 from interp.result import Result
-from plugins.base.sinks import print_tables, show
+from plugins.base.sinks import show
 from plugins.base.study import Study
+from plugins.base.terminal import print_tables
 
 log = logging.getLogger(__name__)
 # One thread draws for all plugins: pictures never hold training up, and memory stays bounded by one look a plugin.

@@ -25,7 +25,7 @@ from interp.lit.sweep.gather import main as gather
 from interp.lit.sweep.page import read_job
 from interp.lit.wandb.file import files
 from interp.processes.signals import time_limit
-from plugins.base.sinks import print_tables
+from plugins.base.terminal import print_tables
 from plugins.report import main
 from tests.lit.test_report import CHROMIUM, EVIL, figure
 from tests.studies import Confidence, ConfidencePlugin
