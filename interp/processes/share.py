@@ -73,14 +73,18 @@ def _part_of(study: Callable[[], T], shared: bool) -> T | None:
 
 
 def part(count: int, size: int = 1) -> range:
-    """Which of `count` things, read `size` at a time, are this process's: the batches are those of one process.
+    """Which of `count` things, read `size` at a time, are this process's; see `portion`."""
+    study = _sharing()
+    return range(count) if study is None else portion(count, size, study.rank, study.size)
 
-    Parts follow each other in the order of the processes; with few batches the last ones are empty.
+
+def portion(count: int, size: int, rank: int, processes: int) -> range:
+    """Which of `count` things, read `size` at a time, are of process `rank`: the batches are those of one process.
+
+    Portions follow each other in the order of the processes; with few batches the last ones are empty.
     """
-    if (study := _sharing()) is None:
-        return range(count)
     batches = -(-count // size)
-    start, stop = (min(count, -(-batches * rank // study.size) * size) for rank in (study.rank, study.rank + 1))
+    start, stop = (min(count, -(-batches * first // processes) * size) for first in (rank, rank + 1))
     return range(start, stop)
 
 

@@ -20,12 +20,8 @@ COUNTS = ((7, 3), (3, 3), (1, 1), (0, 2))  # things, and how many are read at a 
 
 @pytest.mark.parametrize(("count", "size"), [(10, 4), (300, 64), (3, 64), (0, 5), (7, 1)])
 @pytest.mark.parametrize("processes", [1, 2, 3, 8])
-def test_parts_are_whole_batches_in_order(count, size, processes, monkeypatch):
-    parts = []
-    for rank in range(processes):
-        study = type("Study", (), {"rank": rank, "size": processes})
-        monkeypatch.setattr(share, "_sharing", lambda study=study: study)
-        parts.append(share.part(count, size))
+def test_parts_are_whole_batches_in_order(count, size, processes):
+    parts = [share.portion(count, size, rank, processes) for rank in range(processes)]
     assert [i for part in parts for i in part] == list(range(count))
     assert all(part.start % size == 0 for part in parts if part)
     batches = [-(-len(part) // size) for part in parts]
