@@ -24,7 +24,7 @@ NAMES = sorted(path.stem for path in (CONF / "plugin").glob("*.yaml"))
 
 @pytest.fixture(params=NAMES)
 def plugin(request):
-    return make(request.param)
+    return make(request.param, *QUICK.get(request.param, []))
 
 
 def make(name: str, *settings: str):
@@ -90,7 +90,7 @@ def test_training_is_left_alone_and_analysis_afterwards_agrees(name, plain, trai
     folders = sorted((tmp_path / "results" / name).iterdir())
     assert [folder.name for folder in folders] == ["epoch=0000", "epoch=0001", "epoch=0002"]
     assert all((folder / "result.json").is_file() and list(folder.glob("*.png")) for folder in folders)
-    plugin, (net, probe) = make(name, *quick), rebuilt(studied)
+    plugin, (net, probe) = make(name, *quick), rebuilt(studied, *SMALL)
     afterwards = plugin.continued(plugin.look(net, probe), folders[-1].parent, epoch=2)
     assert same(afterwards, type(afterwards).load(folders[-1]))
 
@@ -103,11 +103,12 @@ def metrics_of(run, name: str) -> list[dict]:
     return [row for row in rows if set(row) - {"epoch", "step"}]
 
 
-def rebuilt(run):
+def rebuilt(run, *settings: str):
+    """The network of a run with these settings, and its probe."""
     from interp.lit.classifier import load_weights
 
     with initialize_config_dir(str(CONF), **BASE):
-        cfg = compose("train", ["output=/tmp/nowhere", "data.size=16", "model.dropout=0.3", *SMALL])
+        cfg = compose("train", ["output=/tmp/nowhere", "data.size=16", "model.dropout=0.3", *settings])
     images = build.data(cfg)
     net = build.network(cfg, images)
     load_weights(net, images.class_names, run.checkpoint())

@@ -24,6 +24,9 @@ from tests.studies import Confidence, ConfidencePlugin, Hungry, Meddling
 STUDY = "+plugin.study={{_target_: tests.studies.{}{}}}"
 
 
+QUICK = ("plugin.nmf.icon_steps=0", "plugin.nmf.restarts=0")
+
+
 def study(name: str, **settings) -> str:
     return STUDY.format(name, "".join(f", {key}: {value}" for key, value in settings.items()))
 
@@ -231,8 +234,8 @@ def test_an_all_zero_layer_is_shown_as_such(net, digits):
 
 
 def test_two_of_a_kind_stand_side_by_side(train, tmp_path):
-    second = "+plugin.early={_target_: plugins.nmf.NMFPlugin, layer: block1, groups: 3}"
-    run = train(tmp_path, "+plugin=nmf", second)
+    second = "+plugin.early={_target_: plugins.nmf.NMFPlugin, layer: block1, groups: 3, icon_steps: 0, restarts: 0}"
+    run = train(tmp_path, "+plugin=nmf", second, *QUICK)
     from plugins.nmf import NMFResult
 
     shapes = [NMFResult.load(tmp_path / "results" / name / "epoch=0002").spatial.shape[1] for name in ("nmf", "early")]
@@ -241,7 +244,7 @@ def test_two_of_a_kind_stand_side_by_side(train, tmp_path):
 
 def test_its_scalars_can_choose_the_best_checkpoint(train, tmp_path):
     monitor = [f"callbacks.checkpoint.{setting}" for setting in ("monitor=nmf/relative_error", "mode=min")]
-    run = train(tmp_path, "+plugin=nmf", *monitor, "objective=nmf/relative_error", "trainer.max_epochs=3")
+    run = train(tmp_path, "+plugin=nmf", *QUICK, *monitor, "objective=nmf/relative_error", "trainer.max_epochs=3")
     folders = [tmp_path / "results" / "nmf" / f"epoch={epoch:04d}" for epoch in (1, 2, 3)]
     errors = [json.loads((folder / "result.json").read_text())["scalars"]["relative_error"] for folder in folders]
     assert run.checkpoint("best")["epoch"] == errors.index(min(errors))
