@@ -98,7 +98,8 @@ def in_this_process(monkeypatch):
 
 @pytest.mark.parametrize("more", [(), ("-m",), ("data.token=un(closed",)], ids=["run", "sweep", "grammar"])
 def test_a_command_that_fails_neither_prints_nor_writes_a_secret(in_this_process, tmp_path, monkeypatch, capsys, more):
-    for name, value in ENVIRONMENT.items():
+    nowhere = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_INIT_TIMEOUT": "1"}
+    for name, value in (ENVIRONMENT | nowhere).items():
         monkeypatch.setenv(name, value)
     source, broken = "{_target_: tests.hostile.named, _partial_: true}", "{_target_: tests.hostile.Broken}"
     given = [*PLANTED, f"data.source={source}", f"+callbacks.broken={broken}", f"output={tmp_path}/run", *more]
