@@ -1,13 +1,12 @@
 """Model builders: each takes the data and returns a network that normalises its own input."""
 
-import inspect
 import logging
 import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,6 +14,7 @@ from torch import nn
 from interp.errors import UserError, unknown
 from interp.lit.data import ImageData
 from interp.lit.efficientnet_lite0 import read_weights
+from interp.lit.torchvision_models import architecture, usual_size, weights_of
 from interp.network.layers import Normalized
 from interp.words import word
 
@@ -69,59 +69,19 @@ def torchvision(data: ImageData, name: str, weights: str | None = None, download
 
     if data.channels not in (1, 3):
         raise UserError(f"model=torchvision takes 3 channels, the data has {data.channels}: use model=small_cnn")
-    weights = None if weights is None else word(weights)
     known = models.list_models(module=models)
     if name not in known:
         raise unknown("torchvision model", name, known)
-    has_side_heads = name in ("googlenet", "inception_v3")
-    options: dict[str, Any] = {"aux_logits": False, "init_weights": True} if has_side_heads and not weights else {}
-    normalization = data.normalization
-    known_weights = models.get_model_weights(name)
-    if weights is not None:
-        names = [weight.name for weight in known_weights]
-        if weights not in (*names, "DEFAULT"):
-            raise unknown("weights", weights, [*names, "DEFAULT"], owner=name)
-        described = getattr(known_weights, weights)
-        normalization = (described.transforms().mean, described.transforms().std)
-        if not download:
-            options = _as_with(name, described.meta)
-    usual = (known_weights[weights] if weights else known_weights.DEFAULT).transforms().crop_size[0]
-    options |= (size := _size_options(name, data.size))
-    try:
-        with _downloading(f"model.weights={weights} of {name}", torch.hub.get_dir()):
-            net = models.get_model(name, weights=weights if download else None, **options)
-    except (ValueError, AssertionError) as error:
-        if not size:
-            raise
-        model, reason = f"{name} with weights" if weights else name, " ".join(str(error).split())
-        raise UserError(
-            f"{model} cannot take images of {data.size} pixels ({reason}): give data.size={usual}"
-        ) from error
+    chosen = None if weights is None else weights_of(name, word(weights))
+    with _downloading(f"model.weights={weights} of {name}", torch.hub.get_dir()):
+        net = architecture(name, chosen, data.size, download)
     if isinstance(net, models.Inception3):
         net.aux_logits, net.AuxLogits = False, None  # weights come with it, and it answers with a tuple in training
-    _fit_head(net, data, name if weights and download else "")
+    _fit_head(net, data, name if chosen and download else "")
+    normalization = (chosen.transforms().mean, chosen.transforms().std) if chosen else data.normalization
     normalized = Normalized(net, *(list(values) * (3 // len(values)) for values in normalization))
-    normalized.usual_size = usual
+    normalized.usual_size = usual_size(name, chosen)  # type: ignore[assignment]
     return normalized
-
-
-def _as_with(name: str, meta: dict[str, Any]) -> dict[str, Any]:
-    """What torchvision builds a network with where it is given weights that `meta` describes."""
-    options: dict[str, Any] = {"num_classes": len(meta["categories"])} if meta["categories"] else {}
-    if name.startswith("vit_"):
-        options["image_size"] = meta["min_size"][0]
-    if name in ("googlenet", "inception_v3"):
-        options |= {"transform_input": True, "init_weights": False, "aux_logits": name == "inception_v3"}
-    return options
-
-
-def _size_options(name: str, size: int) -> dict[str, Any]:
-    """What tells a model of torchvision the size of its images, where its class wants to know."""
-    from torchvision import models
-
-    builder = models.get_model_builder(name)
-    wanted = inspect.signature(get_type_hints(builder).get("return", builder)).parameters
-    return {key: value for key, value in {"image_size": size, "input_size": (size, size)}.items() if key in wanted}
 
 
 def _fit_head(net: nn.Module, data: ImageData, pretrained: str) -> None:
