@@ -14,7 +14,7 @@ from torch import nn
 import analyze
 from conf.check import CONF
 from interp.errors import UserError
-from interp.lit.models import _as_with
+from interp.lit.torchvision_models import _as_with
 from interp.lit.safety.foreign import _Door, admitted, examples, settings
 from tests.lit.test_foreign import composed, job, run_of  # noqa: F401  # fixtures
 
