@@ -14,8 +14,8 @@ from torch import nn
 import analyze
 from conf.check import CONF
 from interp.errors import UserError
-from interp.lit.torchvision_models import _as_with
 from interp.lit.safety.foreign import _Door, admitted, examples, settings
+from interp.lit.torchvision_models import _as_with
 from tests.lit.test_foreign import composed, job, run_of  # noqa: F401  # fixtures
 
 V2, NN = "torchvision.transforms.v2.", "torch.nn."

@@ -20,8 +20,8 @@ from interp.lit.checkpoints.resume import carry_over
 from interp.lit.data.folder import images
 from interp.lit.report.page import render, write
 from interp.lit.safety.yaml_file import read_yaml
-from interp.lit.sweep.gather import found, job_folders
 from interp.lit.sweep.gather import main as gather
+from interp.lit.sweep.jobs import found, job_folders
 from interp.lit.sweep.page import read_job
 from interp.lit.wandb.file import files
 from interp.processes.signals import time_limit

@@ -18,8 +18,9 @@ from omegaconf import OmegaConf
 import interp
 from interp.errors import UserError
 from interp.lit.report.logger import Report
-from interp.lit.sweep.gather import ENDED, LOST, Gather, job_folders, keep, left, lost, main, stop, write
+from interp.lit.sweep.gather import ENDED, Gather, left, main, stop, write
 from interp.lit.sweep.job_process import started, this_process
+from interp.lit.sweep.jobs import LOST, job_folders, keep, lost
 from interp.lit.sweep.page import KILLED, columns, front, pareto, read_job
 from tests.lit.test_report import EVIL, block, figure
 

@@ -5,7 +5,8 @@ from contextlib import closing
 
 import pytest
 
-from interp.lit.sweep.gather import keep, lost, write
+from interp.lit.sweep.gather import write
+from interp.lit.sweep.jobs import keep, lost
 from tests.lit.test_report import CHROMIUM
 from tests.lit.test_sweep import four_jobs
 

@@ -4,14 +4,12 @@
 """
 
 import atexit
-import json
 import logging
 import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,18 +20,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from interp.errors import UserError
-from interp.files import MOST, regular, replacing
-from interp.lit.run_folder.files import DAMAGED, read_figures, read_metrics
+from interp.files import replacing
 from interp.lit.safety.secrets import hide, hide_in_files, hide_in_logs, remember_configuration
-from interp.lit.safety.yaml_file import read_yaml
 from interp.lit.sweep.job_process import is_here, this_process
+from interp.lit.sweep.jobs import LOST, found, job_folders, keep, lost
 from interp.lit.sweep.page import Job, fixed, front, parts, read_job
 from interp.lit.terminal import visible
 
 log = logging.getLogger(__name__)
 OURS = {"joblib": "joblib", "submitit_local": "submitit", "ray": "ray"}  # for launchers of Hydra, values of `sweep`
 ENDED = "ended by SIGTERM or Ctrl-C"
-LOST = "its process ended without a word: killed, or out of memory"
 
 
 class Gather(Callback):
@@ -108,22 +104,6 @@ class Gather(Callback):
             raise SystemExit(visible(f"error: {len(failed)} of {len(jobs)} jobs failed. {errors}"))
 
 
-def keep(folder: Path, **about: Any) -> None:
-    """Write `about`, over what job.json in `folder` says already. Raises OSError."""
-    path = folder / "job.json"
-    try:
-        known = dict(json.loads(regular(path, MOST).read_text(encoding="utf-8")).items())
-    except DAMAGED:  # or not there yet
-        known = {}
-    with replacing(path) as target:
-        target.write_text(json.dumps(known | about, indent=1), encoding="utf-8")
-
-
-def lost(folder: Path, error: str = LOST, status: str = "failed", **about: Any) -> None:
-    """Keep of a job whose process has gone what it had found until then."""
-    keep(folder, status=status, error=error, **about, **found(folder))
-
-
 def left(folder: Path, sweep: Path) -> None:
     """Keep of a job that its process leaves in the middle, for Ctrl-C or SIGTERM, what it had found; write the page."""
     lost(folder, ENDED, "killed")
@@ -139,39 +119,6 @@ def stop(folder: Path, signalled: set[int]) -> None:
             with suppress(ProcessLookupError):
                 os.kill(job.process["pid"], signal.SIGTERM)
     write(folder)
-
-
-def found(folder: Path) -> dict[str, Any]:
-    """Parameters, the last value of every scalar and the figures of a run, from its files alone."""
-    notes, metrics = list[str](), dict[str, dict]()
-    figures = [
-        {
-            "plugin": figure.plugin,
-            "name": figure.name,
-            "widget": figure.widget,
-            "shots": [[s.epoch, s.path.relative_to(folder).as_posix(), *s.size, s.caption] for s in figure.shots],
-        }
-        for figure in read_figures(folder, notes, metrics)
-    ]
-    metrics |= read_metrics(folder / "results" / "metrics.jsonl", notes)
-    scalars = {name: list(points.values())[-1] for name, points in sorted(metrics.items()) if points}
-    try:
-        given = OmegaConf.to_container(read_yaml(folder / ".hydra" / "overrides.yaml"))
-    except UserError:  # not there, or damaged: a row without parameters
-        given = []
-    pairs = [str(override).partition("=") for override in given] if isinstance(given, list) else []
-    finite = {name: value if abs(value) < float("inf") else str(value) for name, value in scalars.items()}
-    return {"parameters": {key.lstrip("+~"): value for key, _, value in pairs}, "scalars": finite, "figures": figures}
-
-
-def job_folders(folder: Path) -> Iterator[Path]:
-    """The folders of the jobs under `folder`, however deep `hydra.sweep.subdir` puts them."""
-    inner = (path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
-    for path in sorted(path for path in inner if not path.name.startswith(".")):
-        if (path / "job.json").is_file() or (path / ".hydra").is_dir():
-            yield path
-        else:
-            yield from job_folders(path)
 
 
 def write(folder: Path) -> list[Job]:

@@ -91,7 +91,8 @@ class OnItsOwn(Launcher):
         except (Exception, KeyboardInterrupt, SystemExit) as error:
             if not isinstance(error, Exception) and current_thread() is main_thread():
                 raise  # it is not the job's, but has come to the sweep
-            from interp.lit.sweep.gather import ENDED, LOST, lost
+            from interp.lit.sweep.gather import ENDED
+            from interp.lit.sweep.jobs import LOST, lost
 
             kind = type(error).__name__
             by_signal = not isinstance(error, Exception) or (self.ended and kind in GONE)
