@@ -90,7 +90,7 @@ def similarity(images: int) -> dict[str, float]:
 def confusion(classes: int) -> dict[str, float]:
     from interp.confusion import Predictions
     from interp.probe import Probe
-    from plugins import confusion as module
+    from plugins.confusion import plugin as module
 
     draw = torch.Generator().manual_seed(0)
     true, other = torch.randint(classes, (2, 5_000), generator=draw)
