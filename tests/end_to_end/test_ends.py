@@ -135,7 +135,7 @@ def test_a_sweep_that_is_ended_says_so_of_its_jobs(tmp_path, number, launcher):
     command.wait_for(f"run/{1 if launcher else 0}/checkpoints/last.ckpt")
     code, output = command.end(lambda: os.kill(command.process.pid, signal.Signals[number]))
     if number == "SIGKILL":
-        rebuild = [sys.executable, "-m", "interp.lit.sweep.gather", str(command.run)]
+        rebuild = [sys.executable, "-m", "interp.lit.sweep", str(command.run)]
         subprocess.run(rebuild, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, timeout=100)
     else:
         assert code == 128 + signal.Signals[number] and "Traceback" not in output, output
