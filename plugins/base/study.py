@@ -60,9 +60,9 @@ class Study:
     def _take_short_forms(self) -> None:
         """One thing is a list of one where a list is wanted; layers of an nn.Sequential are called 0, 1, ..."""
         for field in fields(self):
-            value = getattr(self, field.name)
-            if field.default_factory is not MISSING:
-                value = [value] if isinstance(value, str | int | float) else list(value)
+            value, factory = getattr(self, field.name), field.default_factory
+            if factory is not MISSING and isinstance(factory(), list):
+                value = [value] if isinstance(value, str | int | float) else value if value is None else list(value)
             if field.name == "layer" and value is not None:
                 value = str(value)
             setattr(self, field.name, list(map(str, value)) if field.name == "layers" else value)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
 from interp.lit.processes import ending
@@ -66,3 +67,12 @@ def test_a_study_notices_a_process_that_is_gone_before_lightning_kills_all():
         with ending.unobserved(SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))):
             assert not observer._run()  # it would have ended this process
         assert launcher.procs == [gone]
+
+
+def test_a_signal_in_a_look_still_reaches_the_processes_that_lightning_has_started():
+    with subprocess.Popen(["sleep", "60"]) as other:
+        launcher = _SubprocessScriptLauncher(SimpleNamespace(), 2, 1)
+        launcher.procs = [other]
+        with ending.unobserved(SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))):
+            launcher.kill(signal.SIGTERM)  # as Lightning's own handler does
+        assert other.wait(10) == -signal.SIGTERM

@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 import torch
@@ -381,3 +381,18 @@ def test_a_misspelt_scalar_of_a_study_ends_the_run_at_the_first_look(train, tmp_
 def test_a_scalar_of_later_looks_alone_can_be_monitored(train, tmp_path):
     run = train(tmp_path, "+plugin=similarity", "callbacks.checkpoint.monitor=similarity/drift", "data.size=8")
     assert run.checkpoint("best")["epoch"] in (0, 1)
+
+
+@dataclass(kw_only=True)
+class Tabled(ConfidencePlugin):
+    """Has settings of other kinds, with and without a default of their own."""
+
+    weights: dict = field(default_factory=dict)
+    names: list = field(default_factory=list)
+    sizes: tuple = field(default_factory=tuple)
+    optional: list | None = field(default_factory=lambda: None)
+
+
+def test_only_lists_take_one_for_a_list_of_one():
+    plugin = Tabled(name="t", weights={"a": 1}, names="one", sizes=(2, 3))
+    assert (plugin.weights, plugin.names, plugin.sizes, plugin.optional) == ({"a": 1}, ["one"], (2, 3), None)

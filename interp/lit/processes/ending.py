@@ -64,7 +64,7 @@ def unobserved(trainer: Trainer) -> Iterator[None]:
     It looks every 5 seconds, and kills all with the first that is gone; a study notices that itself, and tells.
     """
     children = getattr(trainer.strategy.launcher, "procs", [])
-    watched, children[:] = children.copy(), [_StillThere() for _ in children]
+    watched, children[:] = children.copy(), list(map(_StillThere, children))
     try:
         yield
     finally:
@@ -72,9 +72,15 @@ def unobserved(trainer: Trainer) -> Iterator[None]:
 
 
 class _StillThere:
-    """To Lightning's observer a process that runs."""
+    """A process that, to Lightning's observer, runs; signals that Lightning passes on reach it."""
 
     returncode = None
+
+    def __init__(self, process: Any) -> None:
+        self._process = process
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._process, name)
 
     def poll(self) -> None:
         return None
