@@ -148,7 +148,7 @@ class Network:
         checkpoint = {} if path is None else read_checkpoint(path)
         self.name, self.path, self.run = name, path, None if path is None else run_folder(path)
         settings = OmegaConf.merge(with_run(cfg, self.run), cfg.only.get(name) or {})
-        images = self._build(settings, cfg.trust)
+        images = self._build(cfg, settings)
         if path is None:
             say_where_weights_come_from(settings)
         else:
@@ -160,16 +160,18 @@ class Network:
         for plugin in self.plugins:
             plugin.check(self.net)
 
-    def _build(self, settings: DictConfig, trust):
-        """The network, as yet without its weights, and the data, which is returned."""
+    def _build(self, cfg: DictConfig, settings: DictConfig):
+        """The network, as yet without its weights, and the data, which is returned; `cfg` is the command's own."""
         from interp.lit import build
         from interp.lit.safety.foreign import built_from
 
-        with built_from(self.run, trust):
+        with built_from(self.run, cfg.trust):
             try:
                 check(settings, "analyze", of_run=True)
             except UserError as error:
-                raise NotBuilt(str(error)) from error
+                if self.run is None or fits(with_run(cfg, self.run, overridden=False)):
+                    raise
+                raise NotBuilt(str(error)) from error  # so that it names the run's configuration
             images = build.data(settings, labelled=False)
             self.net = build.network(settings, images, trains=False, weights_follow=self.path is not None)
         return images
@@ -188,8 +190,17 @@ def say_where_weights_come_from(cfg: DictConfig) -> None:
     log.warning("no checkpoint is given: %s; give checkpoint=RUN_FOLDER, or a pretrained model", kind)
 
 
-def with_run(cfg: DictConfig, run) -> DictConfig:
-    """`cfg` with the data and model of the run that the checkpoint belongs to; what the user chose wins.
+def fits(cfg: DictConfig) -> bool:
+    """Whether every setting is one that its data or model take."""
+    try:
+        check(cfg, "analyze", of_run=True)
+    except UserError:
+        return False
+    return True
+
+
+def with_run(cfg: DictConfig, run, *, overridden: bool = True) -> DictConfig:
+    """`cfg` with the data and model of the run that the checkpoint belongs to; what the user set wins, if `overridden`.
 
     Raises UserError where the run's configuration, which may be a stranger's, names what could do harm.
     """
@@ -205,7 +216,7 @@ def with_run(cfg: DictConfig, run) -> DictConfig:
     of_run = foreign.settings(run / ".hydra" / "config.yaml", groups, given=keys, trust=cfg.trust)
     cfg = cfg.copy()
     for group in groups:
-        given = OmegaConf.from_dotlist([o for o in overrides if o.startswith(f"{group}.")])
+        given = OmegaConf.from_dotlist([o for o in overrides if o.startswith(f"{group}.") and overridden])
         cfg[group] = OmegaConf.merge(of_run[group], given.get(group, {}))
     return cfg
 

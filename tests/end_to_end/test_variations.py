@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import tarfile
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from interp.errors import UserError
 from plugins.nmf import NMFResult
 from tests.conftest import SHARED, identical
 from tests.end_to_end.conftest import ROOT, command
+from tests.test_earlier_runs import KEPT
 from tests.typed import typed
 
 DISTURBABLE = (
@@ -70,9 +72,14 @@ def test_the_study_of_the_guide_works_as_it_is_written_there(tmp_path):
         (["data.size=8"], "no plugin to run: add one, such as"),
         (["data.size=8", "+plugin=nmf", "plugin.nmf.layer=blok1"], "did you mean 'block1'"),
         (["data.size=8", "+plugin=nmf", "trainer.devices=2"], "no setting 'trainer.devices'"),
+        (["checkpoint=run", "+plugin=nmf", "data.size=abc"], r"^error: data.size=abc: wanted is a whole number"),
+        (["checkpoint=run", "+plugin=nmf", "+model.widht=5"], r"^error: no setting 'widht' in model"),
     ],
 )
 def test_mistakes_in_an_analysis_are_named(tmp_path, arguments, message):
+    if "checkpoint=run" in arguments:
+        with tarfile.open(KEPT) as archive:
+            archive.extractall(tmp_path / "run", filter="data")
     ended = typed(tmp_path, *arguments, script="analyze")
     assert ended.code == 1 and re.search(message, ended.said) and "Traceback" not in ended.said, ended.said
 
