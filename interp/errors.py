@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-ELSEWHERE = (str(Path(__file__).parent), "<", sysconfig.get_path("stdlib"), *site.getsitepackages())
+HERE = [str(Path(__file__).parents[1] / name) for name in ("conf", "interp", "plugins")]
+ELSEWHERE = (*HERE, "<", sysconfig.get_path("stdlib"), *site.getsitepackages())
 
 
 class UserError(ValueError):
