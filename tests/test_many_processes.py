@@ -28,7 +28,7 @@ from tests.test_every_plugin import NAMES, coloured, make, rebuilt
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
-    "saliency": {"steps": 8, "samples": 4},
+    "saliency": {"steps": 4, "samples": 2},
     "nmf": {"restarts": 1, "icon_steps": 8},
     "projection": {"iterations": 250},
     "caricature": {"steps": 8},

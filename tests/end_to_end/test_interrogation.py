@@ -6,7 +6,8 @@ import json
 def test_the_pipeline_trains_evaluates_and_shows_everything(train, tmp_path):
     small = ["data=digits", "trainer.max_epochs=1", "trainer.limit_train_batches=8", "plugin.projection.images=100",
              "data.probe_images=4"]  # fmt: skip
-    run = train(tmp_path, "experiment=interrogation", *small, "data.size=16", "test=true", quick=False)
+    small += ["data.size=12", "plugin.saliency.steps=8", "plugin.saliency.samples=4", "test=true"]
+    run = train(tmp_path, "experiment=interrogation", *small, quick=False)
     figures = {"saliency": "panels", "confusion": "rows", "projection": "scatter"}
     for plugin, picture in figures.items():
         for epoch in ("epoch=0000", "epoch=0001"):

@@ -36,9 +36,9 @@ def weights(sweep: Path) -> list[dict]:
 def test_a_sweep_goes_on_after_failed_jobs_and_gathers_its_runs(tmp_path):
     options = ["seed=1,2", "+plugin=nmf", "plugin.nmf.layer=blok1,block1", "logger.wandb.artifacts=true", *QUICK,
                "plugin.nmf.icon_steps=0", "plugin.nmf.restarts=0"]  # fmt: skip
-    done = command(tmp_path, "-m", *options, check=False)
-    assert done.returncode == 1 and "error: 2 of 4 jobs failed" in done.stderr, done.stdout + done.stderr
-    assert "no layer 'blok1'" in done.stderr and "Traceback" not in done.stdout + done.stderr
+    ended = typed(tmp_path, "-m", *options)
+    assert ended.code == 1 and "error: 2 of 4 jobs failed" in ended.said, ended.said
+    assert "no layer 'blok1'" in ended.said and "Traceback" not in ended.said
     sweep = tmp_path / "sweep"
     assert [row["status"] for row in rows(sweep)] == ["failed", "finished", "failed", "finished"]
     assert "no layer 'blok1'" in rows(sweep)[0]["error"] and "no layer 'blok1'" in (sweep / "0/train.log").read_text()

@@ -18,12 +18,12 @@ from tests.typed import typed
 DISTURBABLE = (
     "model.dropout=0.3",
     "data.augment=[{_target_: torchvision.transforms.v2.RandomRotation, degrees: 10}]",
-    "trainer.max_epochs=4",
+    "trainer.max_epochs=3",
     "+plugin=nmf",
     *(QUICK := ("plugin.nmf.icon_steps=2", "plugin.nmf.restarts=1", "data.probe_images=4")),
     "logger=report",
 )
-INTERRUPTED = "+plugin.stop={_target_: tests.studies.Interrupted, epoch: 3, at_start: false}"
+INTERRUPTED = "+plugin.stop={_target_: tests.studies.Interrupted, epoch: 2, at_start: false}"
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -38,12 +38,12 @@ def test_an_interrupted_run_resumes_to_the_same_weights(train, tmp_path, workers
         assert identical(resumed.checkpoint()[part], whole.checkpoint()[part])
     assert identical(resumed.checkpoint("best")["state_dict"], whole.checkpoint("best")["state_dict"])
     results = sorted(path.name for path in (tmp_path / "resumed" / "results" / "nmf").iterdir())
-    assert results == [f"epoch={epoch:04d}" for epoch in range(5)]
+    assert results == [f"epoch={epoch:04d}" for epoch in range(4)]
     rows = [json.loads(line) for line in (tmp_path / "resumed" / "results" / "metrics.jsonl").read_text().splitlines()]
-    assert {row["epoch"] for row in rows if "nmf/relative_error" in row["metrics"]} == set(range(5))
+    assert {row["epoch"] for row in rows if "nmf/relative_error" in row["metrics"]} == set(range(4))
 
 
-def test_the_study_of_the_guide_works_as_it_is_written_there(tmp_path):
+def test_the_study_of_the_guide_works_as_it_is_written_there(tmp_path, monkeypatch):
     guide = (ROOT / "docs" / "plugins.md").read_text()
     code, settings = (re.search(rf"```{kind}\n(.*?)```", guide, re.DOTALL)[1] for kind in ("python", "yaml"))
     (tmp_path / "confidence.py").write_text(code)
@@ -52,7 +52,9 @@ def test_the_study_of_the_guide_works_as_it_is_written_there(tmp_path):
     quick = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "data.size=8", "logger=csv", "output=run"]
     by_target = "+plugin.sharper={_target_: confidence.ConfidencePlugin, temperature: 0.5}"
     by_name = ["+plugin=confidence", f"hydra.searchpath=[file://{tmp_path}/mine]"]
-    command(tmp_path, by_target, *by_name, *quick, PYTHONPATH=str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    ended = typed(tmp_path, by_target, *by_name, *quick)
+    assert ended.code == 0, ended.said
     assert (tmp_path / "run" / "results" / "confidence" / "epoch=0001" / "bars.png").is_file()
     rows = list(csv.DictReader((tmp_path / "run" / "csv" / "metrics.csv").read_text().splitlines()))
     plain, sharper = ([float(r[k]) for r in rows if r.get(k)] for k in ("confidence/mean", "sharper/mean"))
@@ -87,11 +89,11 @@ def test_mistakes_in_an_analysis_are_named(tmp_path, arguments, message):
 def test_a_network_can_be_analysed_without_a_checkpoint_and_one_study_fail_without_the_others(tmp_path):
     more = [f"+plugin.{name}={{_target_: tests.studies.{kind}}}" for name, kind in
             (("broken", "Failing, after: 0"), ("wrong", "WrongSetting"), ("sure", "ConfidencePlugin"))]  # fmt: skip
-    done = command(tmp_path, "data.size=16", "+plugin=nmf", *QUICK, *more, "output=run", "accelerator=cpu",
-                   script="analyze.py", check=False, PYTHONPATH=str(ROOT))  # fmt: skip
-    assert "no checkpoint is given: random weights are studied; give checkpoint=RUN_FOLDER" in done.stdout
+    ended = typed(tmp_path, "data.size=16", "+plugin=nmf", *QUICK, *more, "output=run", "accelerator=cpu",
+                  script="analyze")  # fmt: skip
+    assert "no checkpoint is given: random weights are studied; give checkpoint=RUN_FOLDER" in ended.said
     said = "2 of 4 studies failed: plugin.broken: RuntimeError: the study broke; plugin.wrong: temperature=0"
-    assert done.returncode == 1 and f"error: {said}" in done.stderr, done.stderr
+    assert ended.code == 1 and f"error: {said}" in ended.said, ended.said
     assert (tmp_path / "run" / "results" / "nmf" / "epoch=0000" / "groups.png").is_file()
     report = (tmp_path / "run" / "report.html").read_text()
     assert ">nmf<" in report and ">sure<" in report and ">broken<" not in report
@@ -103,19 +105,27 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(train, tmp_path):
     assert not torch.equal(*(r.checkpoint()["state_dict"]["net.body.head.weight"] for r in (first, other)))
 
 
-@pytest.mark.parametrize("model", [pytest.param("resnet18", marks=pytest.mark.slow), "torchvision"])
-def test_studies_work_on_other_networks(train, tmp_path, model):
-    size = "data.size=32" if model == "resnet18" else "data.size=128"
-    run = train(tmp_path, f"model={model}", size, "+plugin=[nmf,saliency]", "trainer.max_epochs=1",
-                "plugin.saliency.methods=[gradient,grad_cam]", *QUICK, "data.batch_size=4",
-                "trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "test=false")  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "size", "checks"),
+    [
+        pytest.param("resnet18", 32, "cheap", marks=pytest.mark.slow),
+        pytest.param("torchvision", 128, "cheap", marks=pytest.mark.slow),
+        ("torchvision", 128, "none"),
+    ],
+)
+def test_studies_work_on_other_networks(train, tmp_path, model, size, checks):
+    saliency = ["plugin.saliency.methods=[gradient,grad_cam]", f"plugin.saliency.checks={checks}"]
+    short = ["trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "test=false"]
+    run = train(tmp_path, f"model={model}", f"data.size={size}", "+plugin=[nmf,saliency]", *QUICK, *saliency, *short,
+                "data.batch_size=4")  # fmt: skip
     about = json.loads((run.folder / "results" / "nmf" / "epoch=0001" / "result.json").read_text())
     assert about["fields"]["layer"] == "layer4"
 
 
 def test_colour_images_with_generated_shapes(train, tmp_path):
-    small = ["data.train=64", "data.val=32", "data.test=32", "data.size=64", "trainer.max_epochs=1"]
-    run = train(tmp_path, "data=shapes", "+plugin=[nmf,saliency]", "plugin.saliency.samples=2", *QUICK, *small)
+    small = ["data.train=64", "data.val=32", "data.test=32", "data.size=32", "trainer.max_epochs=1"]
+    run = train(tmp_path, "data=shapes", "+plugin=[nmf,saliency]", "plugin.saliency.samples=2",
+                "plugin.saliency.steps=8", *QUICK, *small)  # fmt: skip
     assert (run.folder / "results" / "saliency" / "epoch=0001" / "panels.png").is_file()
 
 
@@ -173,9 +183,9 @@ def make_image(folder) -> None:
 
 def test_an_output_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "outputs").write_text("in the way")
-    done = command(tmp_path, "+plugin=nmf", check=False)
-    assert done.returncode == 1 and done.stderr.startswith("error: ") and "outputs" in done.stderr
-    assert "output=FOLDER" in done.stderr and "Traceback" not in done.stderr
+    ended = typed(tmp_path, "+plugin=nmf")
+    assert ended.code == 1 and ended.said.startswith("error: ") and "outputs" in ended.said
+    assert "output=FOLDER" in ended.said and "Traceback" not in ended.said
 
 
 @pytest.mark.slow

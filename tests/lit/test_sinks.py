@@ -1,21 +1,29 @@
 """Loggers: where W&B goes with and without a login, what TensorBoard receives."""
 
 import os
-import subprocess
-import sys
+from dataclasses import dataclass
 from pathlib import Path
+from unittest import TestCase
 
 import numpy as np
 import pytest
+import torch
+import wandb
 from PIL import Image
 
 from interp.draw.policy import guarded
 from interp.lit import sinks
+from interp.lit.data import ImageData
+from interp.lit.data.shapes import shapes
+from interp.lit.models import small_cnn
 from interp.lit.wandb import file as wandb_file
 from interp.lit.wandb import logger as wandb_logger
+from interp.result import Result
+from plugins.base.sinks import show
+from plugins.class_attribution import ClassAttributionPlugin
+from plugins.confusion import ConfusionPlugin
+from plugins.dissection import DissectionPlugin, DissectionResult
 from tests.wandb_file import config, history, only, table
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -52,24 +60,12 @@ def test_without_a_login_or_by_choice_it_stays_offline(nobody, monkeypatch, tmp_
     assert os.environ["WANDB_DATA_DIR"].startswith(str(tmp_path))
 
 
-UNREACHABLE = """
-import logging, sys
-logging.basicConfig(level=logging.WARNING)
-from interp.lit.wandb.logger import close_wandb, wandb
-logger = wandb(sys.argv[1], project="x")
-logger.log_metrics({"value": 3.0}, step=1)
-print(close_wandb())
-"""
-
-
-def test_a_server_that_refuses_costs_a_warning_and_keeps_the_run(nobody, tmp_path):
+def test_a_server_that_refuses_costs_a_warning_and_keeps_the_run(wandb_server, tmp_path, caplog):
     refused = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40, "WANDB_INIT_TIMEOUT": "3"}
-    done = subprocess.run(
-        [sys.executable, "-c", UNREACHABLE, str(tmp_path)], capture_output=True, text=True, cwd=ROOT, timeout=120,
-        env={**os.environ, **refused},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "W&B cannot be reached" in done.stderr and "wandb sync" in done.stdout
+    os.environ |= refused  # until `wandb_server` restores it
+    wandb_logger.wandb(str(tmp_path), project="x").log_metrics({"value": 3.0}, step=1)
+    said = wandb_logger.close_wandb()
+    assert "W&B cannot be reached" in caplog.text and "wandb sync" in said
     assert any(row.get("value") == 3.0 for row in history(tmp_path))
 
 
@@ -85,51 +81,43 @@ def test_tensorboard_receives_the_picture(tmp_path):
     assert event.step == 5 and event.width == 30 and event.height == 20
 
 
-MEDIA = """
-import sys
-from pathlib import Path
-import torch
-from interp.lit.data import ImageData
-from interp.lit.data.shapes import shapes
-from interp.lit.models import small_cnn
-from interp.lit.sinks import TensorBoard
-from interp.lit.wandb.logger import close_wandb, wandb
-from interp.result import Result
-from plugins.class_attribution import ClassAttributionPlugin
-from plugins.confusion import ConfusionPlugin
-from plugins.dissection import DissectionPlugin, DissectionResult
-from plugins.base.sinks import show
-
+@dataclass(frozen=True)
 class Explorable(Result):
-    def widgets(self):
-        return {"explorer": "<p>\\u00e4 widget</p>"}
-
-loggers = [TensorBoard(sys.argv[1], name="tensorboard", version=""), wandb(sys.argv[1], project="x")]
-loggers[1].log_hyperparams({"seed": 1, "account": {"password": "hush", "user": "me"}})
-loggers[1].log_metrics({"value": 3.0}, step=1)
-show(Explorable(), Path(sys.argv[1]) / "results", "nmf", loggers, epoch=2, step=7)
-torch.manual_seed(0)
-data = ImageData(shapes, train=1, val=40, test=1, size=32)
-DissectionResult.pictures = Result.pictures  # charts take their time, and here it is the tables that count
-for made in (DissectionPlugin(name="dissection", layers=["block1", "block2"], shuffles=0, shown=1),
-             ClassAttributionPlugin(name="class_attribution"), ConfusionPlugin(name="confusion")):
-    result = made.look(small_cnn(data, widths=(8, 16)).eval(), data.probe)
-    show(result, Path(sys.argv[1]) / "results", made.name, loggers, epoch=3, step=9)
-close_wandb()
-"""
+    def widgets(self) -> dict[str, str]:
+        return {"explorer": "<p>ä widget</p>"}
 
 
 @pytest.fixture(scope="module")
 def received(tmp_path_factory):
     """The folder of an offline run that was sent a widget and the tables of three studies."""
     folder = tmp_path_factory.mktemp("received")
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
-    done = subprocess.run(
-        [sys.executable, "-c", MEDIA, str(folder)], capture_output=True, text=True, cwd=ROOT, timeout=300,
-        env={**clean, "WANDB_MODE": "offline"},
-    )  # fmt: skip
-    assert done.returncode == 0 and "could not" not in done.stderr, done.stderr
+    with pytest.MonkeyPatch.context() as patch, TestCase().assertNoLogs(level="WARNING"):
+        for name in [name for name in os.environ if name.startswith("WANDB")]:
+            patch.delenv(name)
+        patch.setenv("WANDB_MODE", "offline")
+        wandb.teardown()  # which forgets the environment of others
+        patch.setattr(DissectionResult, "pictures", Result.pictures)  # charts take their time, and tables count here
+        send(folder)
+    wandb.teardown()
     return folder
+
+
+def send(folder: Path) -> None:
+    board = sinks.TensorBoard(str(folder), name="tensorboard", version="")
+    loggers = [board, wandb_logger.wandb(str(folder), project="x")]
+    loggers[1].log_hyperparams({"seed": 1, "account": {"password": "hush", "user": "me"}})
+    loggers[1].log_metrics({"value": 3.0}, step=1)
+    show(Explorable(), folder / "results", "nmf", loggers, epoch=2, step=7)
+    torch.manual_seed(0)
+    data = ImageData(shapes, train=1, val=40, test=1, size=32)
+    for study in (
+        DissectionPlugin(name="dissection", layers=["block1", "block2"], shuffles=0, shown=1),
+        ClassAttributionPlugin(name="class_attribution"),
+        ConfusionPlugin(name="confusion"),
+    ):
+        result = study.look(small_cnn(data, widths=(8, 16)).eval(), data.probe)
+        show(result, folder / "results", study.name, loggers, epoch=3, step=9)
+    wandb_logger.close_wandb()
 
 
 def test_wandb_receives_the_widget_as_it_is(received):
