@@ -25,11 +25,11 @@ import torch
 from torch import Tensor, nn
 
 from interp.featurevis import Fft, evaluate, render
-from interp.featurevis.gradients import frozen
 from interp.featurevis.objective import Objective
 from interp.featurevis.objectives import channel
 from interp.featurevis.transforms import NONE, STANDARD, Transforms
 from interp.network.layers import Normalized, find_layer, forward_to
+from interp.network.modules import frozen
 
 SIDE, PEER_FEED, PEER_RATE = 128, 224, 0.05
 SHAPE = (6, 3, SIDE, SIDE)
