@@ -2,7 +2,8 @@
 
 Lengths are in canvas units, 64 to a side whatever the size in pixels; x grows to the right, y downwards. Work on pixels
 uses correctly rounded arithmetic alone (no sine, no matrix product), so that the bits depend on neither the batch nor
-the number of threads.
+the number of threads. Of shapes and textures positions are (n, H, W), radius and period (n, 1, 1), signed distances
+(n, H, W), negative inside.
 """
 
 from collections.abc import Callable
