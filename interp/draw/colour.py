@@ -5,6 +5,8 @@ import colorsys
 import torch
 from torch import Tensor
 
+GREY = (150, 150, 158)  # of what has no class
+
 
 def rgb(images: Tensor) -> Tensor:
     """Images (B, C, H, W), any numbers, as red, green and blue (B, 3, H, W): what is shown of any count of channels.
@@ -26,6 +28,16 @@ def stepped(pictures: Tensor) -> Tensor:
 def hues(count: int) -> Tensor:
     """`count` bright colours (count, 3), evenly spaced round the colour wheel, always the same for the same count."""
     return torch.tensor([colorsys.hsv_to_rgb(k / count, 0.85, 1.0) for k in range(count)])
+
+
+def class_colours(labels: Tensor, classes: int) -> Tensor:
+    """A colour (N, 3) in [0, 1] for labels (N,) of `classes` classes, dark enough for white paper; grey for -1.
+
+    Every other hue is darker. Of more than 20 classes neighbouring ones look alike all the same.
+    """
+    darker = torch.tensor([0.9, 0.62]).repeat(classes)[:classes, None]
+    palette = torch.cat([hues(classes) * darker, torch.tensor([GREY]) / 255])
+    return palette[labels]
 
 
 def heat(maps: Tensor, colour: Tensor) -> Tensor:

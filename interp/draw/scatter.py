@@ -5,22 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from interp.draw.colour import hues
 from interp.draw.grid import BACKGROUND, INK
 from interp.draw.text import shortened, write
 
 NAMED = 20  # classes that a legend names, at most
-GREY = (150, 150, 158)
-
-
-def class_colours(labels: Tensor, classes: int) -> Tensor:
-    """A colour (N, 3) in [0, 1] for labels (N,) of `classes` classes, dark enough for white paper; grey for -1.
-
-    Every other hue is darker. Of more than 20 classes neighbouring ones look alike all the same.
-    """
-    darker = torch.tensor([0.9, 0.62]).repeat(classes)[:classes, None]
-    palette = torch.cat([hues(classes) * darker, torch.tensor([GREY]) / 255])
-    return palette[labels]
 
 
 def scatter(points: Tensor, colours: Tensor, marked: Tensor | None = None, side: int = 720) -> Tensor:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from interp.draw.colour import rgb
-from interp.draw.scatter import NAMED, class_colours, unit_square
+from interp.draw.colour import class_colours, rgb
+from interp.draw.scatter import NAMED, unit_square
 from interp.draw.widget import data_url, widget_page
 
 UNITS = 1000  # of the plane's side: coordinates are kept as whole numbers

@@ -62,7 +62,7 @@ class _Seen:
 class _Pass:
     """What one forward pass shows."""
 
-    found: list[Candidate]
+    candidates: list[Candidate]
     kinds: Kinds
     work: int
     classes: int
@@ -85,9 +85,9 @@ def survey(net: nn.Module, images: Tensor, *, cuts_only: bool = True) -> list[Ca
             with torch.no_grad():
                 traced = _pass(net, images.detach())
         cuts_only = cuts_only and traced.reached
-        shapes = {c.name: c.output.shape for c in traced.found if c.cut or not cuts_only}
+        shapes = {c.name: c.output.shape for c in traced.candidates if c.cut or not cuts_only}
         laid = settled(net, images.detach(), shapes, traced.kinds)
-    candidates = [replace(c, layout=laid.get(c.name)) for c in traced.found]
+    candidates = [replace(c, layout=laid.get(c.name)) for c in traced.candidates]
     candidates = [replace(c, why=_why(c, cuts_only, traced)) for c in candidates]
     equal = {work: [c for c in candidates if c.work == work and not c.why] for work in {c.work for c in candidates}}
     return [c if c.why else replace(c, why=_repeated(c, equal[c.work])) for c in candidates]

@@ -146,14 +146,14 @@ def disturbances(names: Iterable[str]) -> list[Disturbance]:
     Raises UserError for another name.
     """
     known = ("noise", "rotation", "patches", "corruptions", *CORRUPTIONS)
-    found: list[Disturbance] = []
+    disturbances: list[Disturbance] = []
     for name in names:
         if name not in known:
             raise unknown("disturbance", name, [*known, *ATTACKS])
         kinds = CORRUPTIONS if name == "corruptions" else [name] if name in CORRUPTIONS else []
-        found += [d for d in STANDARD if d.family == name]
-        found += [corruption(kind, severity) for kind in kinds for severity in range(1, 6)]
-    return found
+        disturbances += [d for d in STANDARD if d.family == name]
+        disturbances += [corruption(kind, severity) for kind in kinds for severity in range(1, 6)]
+    return disturbances
 
 
 @dataclass(frozen=True)

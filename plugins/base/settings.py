@@ -22,6 +22,11 @@ def setting(
     return dataclasses.field(default=default, metadata=bounds)
 
 
+def spread_setting(most: int) -> Any:
+    """The field of a study's layers, of which `most` are chosen where none is named."""
+    return setting([], f"none: up to {most}, evenly spread over the computation (docs/layers.md)")
+
+
 def check_settings(study: Any, key: str) -> None:
     """Raise UserError for a setting of `study`, at `key` of the configuration, that is out of its bounds."""
     for field in dataclasses.fields(study):

@@ -17,7 +17,7 @@ from interp.network.modules import split
 from interp.parts import attempt, each_of, of_those_that_can
 from interp.probe import Probe
 from interp.words import class_index, word
-from plugins.base import Plugin, setting
+from plugins.base import Plugin, setting, spread_setting
 from plugins.caricature.likeness import cosines, identified
 from plugins.caricature.result import CaricatureResult
 
@@ -28,7 +28,7 @@ WORDS = ("none", "true", "predicted")
 class CaricaturePlugin(Plugin):
     """Exaggerate how layers saw the probe's images (seed 002)."""
 
-    layers: Sequence[str] = setting([], "none: up to 4, evenly spread over the computation (docs/layers.md)")
+    layers: Sequence[str] = spread_setting(4)
     targets: Sequence[str] = setting(
         ["none"],
         "none: the whole pattern; or what speaks for: true, predicted, class names, a later layer; side by side",

@@ -14,7 +14,7 @@ from interp.network.layers import Layer, spread_layers
 from interp.parts import attempt
 from interp.probe import Probe
 from interp.processes.share import go_on_alone
-from plugins.base import Plugin, setting
+from plugins.base import Plugin, setting, spread_setting
 from plugins.dissection.result import COUNTED, DissectionResult
 
 
@@ -32,7 +32,7 @@ class DissectionPlugin(Plugin):
 
     shares: ClassVar[bool] = True
 
-    layers: Sequence[str] = setting([], "none: up to 4, evenly spread over the computation (docs/layers.md)")
+    layers: Sequence[str] = spread_setting(4)
     concepts: ConceptData | None = setting(
         None, "the data set's own (shapes), else its classes; or {_target_: interp.dissection.Broden, root: FOLDER}"
     )

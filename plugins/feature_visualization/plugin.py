@@ -16,7 +16,7 @@ from interp.network.layers import Layer, spread_layers
 from interp.parts import attempt, of_those_that_can
 from interp.probe import Probe
 from interp.result import finite
-from plugins.base import Plugin, setting
+from plugins.base import Plugin, setting, spread_setting
 from plugins.feature_visualization.result import FeatureVisualizationResult
 
 OBJECTIVES = ("channel", "unit")
@@ -27,7 +27,7 @@ WIDEST = 512  # pixels of an activation grid in the result
 class FeatureVisualizationPlugin(Plugin):
     """Draw what channels of layers look for (Olah et al. 2017, "Feature Visualization")."""
 
-    layers: Sequence[str] = setting([], "none: up to 3, evenly spread over the computation (docs/layers.md)")
+    layers: Sequence[str] = spread_setting(3)
     channels: int | Sequence[int] = setting(6, "so many of each layer, evenly spread; or a list of them")
     objective: str = setting("channel", "its mean over positions; or unit: at the centre", choices=OBJECTIVES)
     canvas: str = setting(

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from interp.draw import grid, rgb
-from interp.draw.scatter import NAMED, class_colours, legend, scatter
+from interp.draw.colour import class_colours
+from interp.draw.scatter import NAMED, legend, scatter
 from interp.draw.scatter_widget import scatter_widget
 from interp.draw.text import one_line
 from interp.parts import drawn, omissions

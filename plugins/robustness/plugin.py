@@ -18,7 +18,7 @@ from interp.perturbation.attack import Attacked
 from interp.perturbation.disturbed import ATTACKS, Disturbed, disturbances
 from interp.probe import Probe
 from interp.processes.share import go_on_alone
-from plugins.base import Plugin, setting
+from plugins.base import Plugin, setting, spread_setting
 from plugins.robustness.result import RobustnessResult
 
 RADII = (1, 2, 4, 8)  # of attacks, in 255ths of the full scale
@@ -39,7 +39,7 @@ class RobustnessPlugin(Plugin):
     shares: ClassVar[bool] = True
 
     every_n_epochs: int = setting(5, "it looks at all images once for each disturbance", least=1)
-    layers: Sequence[str] = setting([], "none: up to 4, evenly spread over the computation (docs/layers.md)")
+    layers: Sequence[str] = spread_setting(4)
     concepts: ConceptData | None = setting(
         None, "the data set's own (shapes), else its classes; or {_target_: interp.dissection.Broden, root: FOLDER}"
     )

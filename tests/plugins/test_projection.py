@@ -15,7 +15,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
 from interp import projection
-from interp.draw.scatter import class_colours, scatter, unit_square
+from interp.draw.colour import class_colours
+from interp.draw.scatter import scatter, unit_square
 from interp.draw.scatter_widget import scatter_widget
 from interp.errors import UserError
 from interp.projection import embed, measures, movement, project, reduce, turned

@@ -12,8 +12,8 @@ FULL, LAST = 1, 4
 
 def files(folder: Path) -> list[Path]:
     """The files of the W&B runs of the harness's runs in `folder` and below, the oldest first."""
-    found = [path for wandb in sorted(Path(folder).rglob("wandb")) for path in wandb.glob("*run-*/run-*.wandb")]
-    return sorted(filter(Path.is_file, found), key=lambda path: path.parent.name.removeprefix("offline-"))
+    paths = [path for wandb in sorted(Path(folder).rglob("wandb")) for path in wandb.glob("*run-*/run-*.wandb")]
+    return sorted(filter(Path.is_file, paths), key=lambda path: path.parent.name.removeprefix("offline-"))
 
 
 def records(path: Path) -> Iterator[Any]:
