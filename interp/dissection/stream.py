@@ -103,7 +103,7 @@ def tally(
     """The second pass: the labels of the images that were `observed`, with the same `batch_size`, for all layers."""
     counts = {name: Counts.zero(len(limits), data.concepts, device) for name, limits in thresholds.items()}
     limits = {name: thresholds[name].to(device) for name in counts}
-    waiting = {name: iter(observed[name].maps) for name in counts}
+    waiting = {name: observed[name].batches(thresholds[name]) for name in counts}
     for indices in _batches(len(data), batch_size):
         maps = {name: _on(next(batches), device) for name, batches in waiting.items()}
         for labels in stack((data.labels(index) for index in indices), data.concepts, device):
@@ -148,7 +148,8 @@ def dissect(
     dissections = {}
     for name, limit in limits.items():
         by_chance = [Dissection.of(name, data.concepts, limit, c[name], minimum).level() for c in chance]
-        dissections[name] = Dissection.of(name, data.concepts, limit, counts[name], minimum, by_chance)
+        saturated = observed[name].saturated()
+        dissections[name] = Dissection.of(name, data.concepts, limit, counts[name], minimum, by_chance, saturated)
         if is_first():
             dissections[name].warn()
     return dissections
