@@ -154,6 +154,12 @@ class Dissection(Result):
             warnings.warn(f"{units} saturate: they fire at their maximum, beyond the quantile's share", stacklevel=3)
 
 
+def untold(found: Dissection) -> list[str]:
+    """What to say of concepts without a pixel, as a part that is left out."""
+    missing = len(found.no_support())
+    return [f"{missing} of {len(found.concepts)} concepts (they have no pixel in these images)"] if missing else []
+
+
 def broken_units(found: Iterable[Dissection]) -> list[str]:
     """What to say of units that put out NaN or infinity, layer by layer; raises ValueError where no other is left."""
     counts = {dissection.layer: (int(dissection.broken.sum()), len(dissection.broken)) for dissection in found}

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from interp.dissection import ConceptData, concept_data, dissect_layers
+from interp.dissection import ConceptData, concept_data, dissect_layers, untold
 from interp.dissection.loadings import Loadings, concept_loadings, concept_rows
 from interp.dissection.rotation import axis_alignment
 from interp.errors import UserError, unknown
@@ -60,7 +60,7 @@ class AxisAlignmentPlugin(Plugin):
         )
         dissection = dissect_layers(net, data, [layer], 1, **options)[0][layer.name]
         go_on_alone()
-        left_out: list[str] = []
+        left_out = untold(dissection)
         best_first = dissection.iou.amax(dim=0).argsort(descending=True)
         names = self.loadings or [dissection.concepts[c] for c in best_first[:MOST]]
         loadings = attempt(left_out, "loadings", lambda: self._loadings(net, data, layer.name, names)) or {}

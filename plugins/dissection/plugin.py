@@ -3,12 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from interp.dissection import ConceptData, Dissection, TopImages, broken_units, concept_data, dissect_layers, evidence
+from interp.dissection import (
+    ConceptData,
+    Dissection,
+    TopImages,
+    broken_units,
+    concept_data,
+    dissect_layers,
+    evidence,
+    untold,
+)
 from interp.draw.table import small
 from interp.network.layers import Layer, spread_layers
 from interp.parts import attempt
@@ -36,8 +45,10 @@ class DissectionPlugin(Plugin):
     concepts: ConceptData | None = setting(
         None, "the data set's own (shapes), else its classes; or {_target_: interp.dissection.Broden, root: FOLDER}"
     )
-    images: int | None = setting(
-        300, "of the concept data, evenly spread; null: all. Few images make chance detectors", least=1
+    images: int | Literal["enough"] | None = setting(
+        "enough",
+        "of the concept data, evenly spread: 10 a concept of its largest category, 300 to 3,000; a number; null: all",
+        least=1,
     )
     quantile: float = setting(0.005, "share of its positions in which a unit fires, before upsampling")
     minimum: float = setting(0.04, "IoU that a detector exceeds")
@@ -53,7 +64,7 @@ class DissectionPlugin(Plugin):
         by_layer, tops = dissect_layers(net, data, layers, self.top, **options)
         go_on_alone()
         dissections = list(by_layer.values())
-        left_out = broken_units(dissections)
+        left_out = broken_units(dissections) + untold(dissections[0])
         make = partial(self._sheet, net, data)
         sheets = [
             attempt(left_out, f"pictures of {layer.name}", partial(make, layer, by_layer[layer.name], tops[layer.name]))

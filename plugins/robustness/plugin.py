@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from interp.confusion import all_answered
-from interp.dissection import ConceptData, broken_units, concept_data, evidence, targets_of
+from interp.dissection import ConceptData, broken_units, concept_data, evidence, targets_of, untold
 from interp.dissection.robustness import Seen, see, survival
 from interp.errors import UserError
 from interp.network.layers import Layer, spread_layers
@@ -66,7 +66,8 @@ class RobustnessPlugin(Plugin):
         self.layers = [layer.name for layer in layers]
         options: dict[str, Any] = {name: getattr(self, name) for name in ("quantile", "minimum", "batch_size")}
         clean = self._see(net, data, layers, options)
-        left_out = broken_units(clean.found[layer.name] for layer in layers)
+        dissections = [clean.found[layer.name] for layer in layers]
+        left_out = broken_units(dissections) + untold(dissections[0])
         options["thresholds"] = {name: dissection.thresholds for name, dissection in clean.found.items()}
         classes = targets_of(probe, data, self.concepts)
         targets = clean.answers if classes is None else classes

@@ -161,6 +161,8 @@ def test_damaged_units_and_missing_concepts_are_said_and_the_rest_is_shown():
     assert "1 units of units put out NaN" in text and "have no pixel in these images: ghost" in text
     assert result.units.dead.tolist() == [True, True, False, False, False] and result.scalars()["dead_units"] == 2
     assert not set(result.shown.tolist()) & {0, 1} and len(result.shown) == 3
+    assert "Left out: 1 of 5 units of units" in result.captions()["detectors"]
+    assert "1 of 5 concepts (they have no pixel in these images)" in result.captions()["detectors"]
     assert all(picture.float().std() > 1 for picture in result.following(result).pictures().values())
     assert all(value == value for value in result.scalars().values())
 
