@@ -1,9 +1,9 @@
 """What is looked at: a few fixed images with their labels, the same at every epoch and in every run of a sweep."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -22,6 +22,13 @@ class LabelledImages(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
+
+
+@runtime_checkable
+class NamedImages(Protocol):
+    """A data set whose images have names of their own, such as files have."""
+
+    image_names: Sequence[str]  # N
 
 
 class Part:
@@ -47,6 +54,7 @@ class Probe:
     indices: Tensor  # (B,) int64, position in the data set
     dataset: LabelledImages | None = None  # all the images that these were chosen from
     workers: int = 0  # processes that read them
+    image_names: tuple[str, ...] = ()  # B, such as the names of files; none where the data set has none
 
     def __len__(self) -> int:
         return len(self.images)
@@ -92,14 +100,21 @@ class Probe:
         return replace(self, dataset=Part(self.dataset, places))
 
     def label_names(self) -> list[str]:
-        """The class name of each image, '' where it is unknown."""
-        return [self.class_names[label] if label >= 0 else "" for label in self.labels.tolist()]
+        """What to call each image: its class or, where that is unknown, its own name, '' where it has none."""
+        names = self.image_names or ("",) * len(self)
+        return [self.class_names[label] if label >= 0 else names[b] for b, label in enumerate(self.labels.tolist())]
+
+    def names_of(self, classes: Tensor) -> list[str]:
+        """The names of `classes` (B,), one an image, behind the image's own where its class is unknown."""
+        names = [self.class_names[j] for j in classes.tolist()]
+        own = zip(self.label_names(), self.labels.tolist(), strict=True)
+        return [f"{name}: {c}" if label < 0 and name else c for c, (name, label) in zip(names, own, strict=True)]
 
 
 def choose_probe(
     dataset: LabelledImages, class_names: tuple[str, ...], count: int, seed: int = 0, workers: int = 0
 ) -> Probe:
-    """Choose `count` images of `dataset`, balanced over its classes and sorted by class.
+    """Choose `count` images of `dataset`, balanced over its classes and sorted by class, without one in its order.
 
     The choice depends on `seed` alone. Warns and takes every image when there are fewer than `count`.
     """
@@ -107,8 +122,11 @@ def choose_probe(
     if count > len(targets):
         warnings.warn(f"the probe wants {count} images, the set has {len(targets)}: all of them are used", stacklevel=2)
     indices = balanced_choice(targets, count, seed)
+    unknown = targets[indices] < 0
+    indices[unknown] = indices[unknown].sort().values
+    names = tuple(dataset.image_names[index] for index in indices.tolist()) if isinstance(dataset, NamedImages) else ()
     images = same_size([dataset[index][0] for index in indices.tolist()], "images")
-    return Probe(images, targets[indices], class_names, indices, dataset, workers)
+    return Probe(images, targets[indices], class_names, indices, dataset, workers, names)
 
 
 def same_size(images: list[Tensor], what: str) -> Tensor:
