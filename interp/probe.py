@@ -31,11 +31,17 @@ class NamedImages(Protocol):
     image_names: Sequence[str]  # N
 
 
+def names_in(dataset: object, indices: Sequence[int]) -> tuple[str, ...]:
+    """What the images of `dataset` at `indices` (B) are called, '' each where they have no names."""
+    return tuple(dataset.image_names[n] if isinstance(dataset, NamedImages) else "" for n in indices)
+
+
 class Part:
     """The images of a data set at some `places` (n,) int64."""
 
     def __init__(self, dataset: LabelledImages, places: Tensor) -> None:
         self.dataset, self.places, self.targets = dataset, places.tolist(), dataset.targets[places]
+        self.image_names = names_in(dataset, self.places)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -54,7 +60,7 @@ class Probe:
     indices: Tensor  # (B,) int64, position in the data set
     dataset: LabelledImages | None = None  # all the images that these were chosen from
     workers: int = 0  # processes that read them
-    image_names: tuple[str, ...] = ()  # B, such as the names of files; none where the data set has none
+    image_names: tuple[str, ...] = ()  # B, such as the names of files
 
     def __len__(self) -> int:
         return len(self.images)
@@ -124,7 +130,7 @@ def choose_probe(
     indices = balanced_choice(targets, count, seed)
     unknown = targets[indices] < 0
     indices[unknown] = indices[unknown].sort().values
-    names = tuple(dataset.image_names[index] for index in indices.tolist()) if isinstance(dataset, NamedImages) else ()
+    names = names_in(dataset, indices.tolist())
     images = same_size([dataset[index][0] for index in indices.tolist()], "images")
     return Probe(images, targets[indices], class_names, indices, dataset, workers, names)
 
