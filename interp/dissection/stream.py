@@ -10,18 +10,29 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from interp.dissection.concepts.data import ConceptData, shuffled_labels, stack
+from interp.dissection.concepts.data import ConceptData, Concepts, shuffled_labels, stack
 from interp.dissection.observed import Observed, known, same_shape, start_of
 from interp.dissection.result import Dissection
 from interp.dissection.tally import Counts, Maps, count
 from interp.errors import UserError
-from interp.network.layers import capture
+from interp.network.layers import Layer, capture
 from interp.processes.share import from_first, is_first, part, summed
 
 View = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 QUANTILE = 0.005
 MINIMUM = 0.04  # IoU of a detector
 BATCH = 64
+
+
+def usual_quantile(layers: Iterable[Layer], concepts: Concepts) -> float:
+    """The share of its positions in which a unit fires if none is asked for: 0.005, as in the source.
+
+    A vector has one position, the whole image, and whole images are what it can overlap: units fire in as many as a
+    concept of the largest category has on average, where all `layers` put out vectors.
+    """
+    if any(layer.layout.height * layer.layout.width > 1 for layer in layers):
+        return QUANTILE
+    return max(QUANTILE, 1 / max(2, concepts.largest))
 
 
 @torch.no_grad()

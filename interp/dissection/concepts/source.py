@@ -49,8 +49,7 @@ def enough(concepts: Concepts) -> int:
     >>> enough(Concepts(("a", "b", "c"), ("k",), (0, 0, 0)))
     300
     """
-    largest = max((concepts.category.count(k) for k in range(len(concepts.categories))), default=0)
-    return min(max(LEAST, EACH * largest), MOST)
+    return min(max(LEAST, EACH * concepts.largest), MOST)
 
 
 def concept_data(probe: Probe, given: ConceptData | None = None, images: int | str | None = None) -> ConceptData:
