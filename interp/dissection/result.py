@@ -143,15 +143,20 @@ class Dissection(Result):
         return tuple(self.concepts[c] for c in missed.nonzero()[:, 0].tolist())
 
     def warn(self) -> None:
-        """Warn of what could not be measured, and of units that fire by another rule."""
+        """Warn of what could not be measured."""
         if missing := self.no_support():
             named = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
             warnings.warn(f"no support: {len(missing)} concepts have no pixel in these images: {named}", stacklevel=3)
         if broken := int(self.broken.sum()):
             warnings.warn(f"{broken} units of {self.layer} put out NaN or infinity: they are left out", stacklevel=3)
-        if saturated := int(self.saturated.sum()):
-            units = f"{saturated} of {len(self.saturated)} units of {self.layer}"
-            warnings.warn(f"{units} saturate: they fire at their maximum, beyond the quantile's share", stacklevel=3)
+
+
+def warn_of_saturated(found: Iterable[Dissection]) -> None:
+    """Warn of layers with units that fire by another rule than the rest (`interp.dissection.observed`)."""
+    counts = {dissection.layer: dissection.saturated for dissection in found if dissection.saturated.any()}
+    if counts:
+        units = ", ".join(f"{int(flags.sum())} of {len(flags)} units of {layer}" for layer, flags in counts.items())
+        warnings.warn(f"{units} saturate: they fire at their maximum, beyond the quantile's share", stacklevel=3)
 
 
 def untold(found: Dissection) -> list[str]:

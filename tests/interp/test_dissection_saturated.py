@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from interp.dissection import Concepts, dissect, observe, observed, tally
+from interp.dissection import Concepts, dissect, dissect_layers, observe, observed, tally
 from interp.dissection.concepts.data import NONE, Chosen, TensorConcepts
 from interp.dissection.observed import firing_thresholds
 from interp.dissection.robustness import see, survival
@@ -37,8 +37,11 @@ def planted():
 @pytest.mark.parametrize("memory", [2**31, 0])  # 0: thresholds of a histogram
 def test_a_saturated_unit_is_named_and_a_constant_one_is_dead(batch_size, memory, monkeypatch):
     monkeypatch.setattr(observed, "MEMORY", memory)
+    layer = Layer.named(Channels(), planted().images, "units")
     with pytest.warns(UserWarning, match="2 of 5 units of units saturate"):
-        found = dissect(Channels(), planted(), ["units"], quantile=0.01, batch_size=batch_size)["units"]
+        layers, tops = dissect_layers(Channels(), planted(), [layer], quantile=0.01, batch_size=batch_size)
+    found = layers["units"]
+    assert (tops["units"].values[0] == 6).all()
     assert found.saturated.tolist() == [True, False, False, False, True]
     assert found.dead.tolist() == [False, False, True, False, False]
     assert found.iou[0].tolist() == [1, 0] and found.iou[4].tolist() == [0, 1] and found.detectors[[0, 4]].all()
@@ -84,7 +87,6 @@ def test_counts_are_those_of_brute_force_however_the_stream_is_divided(pool, siz
         assert torch.equal(torch.einsum("nuhw,nk->uk", looked_at.double(), data.labelled.double()).long(), area)
 
 
-@pytest.mark.filterwarnings("ignore:.*saturate")
 def test_what_fires_undisturbed_fires_again_at_the_same_thresholds():
     net, data = Channels(), planted()
     layers = [Layer.named(net, data.images, "units")]
