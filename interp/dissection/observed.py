@@ -20,9 +20,9 @@ def firing_thresholds(thresholds: Tensor, smallest: Tensor, largest: Tensor) -> 
     """What units exceed where they fire, (U,), from the `thresholds` of the quantile and the range of their values.
 
     A unit saturates if the threshold is its maximum, as that of ReLU6 may be: nothing exceeds it, though the unit does
-    tell positions apart. It fires at its maximum: what it exceeds is the next smaller number. That are more positions
-    than the quantile's share; upsampled, it fires between those that are neighbours. The threshold of a constant unit
-    stays: it never fires.
+    tell positions apart. It fires at its maximum: what it exceeds is the next smaller number. These are more positions
+    than the quantile's share; upsampled, it fires between such neighbours. The threshold of a constant unit stays: it
+    never fires.
     """
     saturated = (thresholds >= largest) & (smallest < largest)
     return torch.where(saturated, torch.nextafter(largest, largest.new_tensor(-torch.inf)), thresholds)

@@ -141,7 +141,7 @@ def _silent_and_saturated(units: Dissection) -> str:
     if saturated:
         text += (
             f" {saturated} saturate (ReLU6 does): their threshold is their maximum, which nothing exceeds. They fire "
-            "where they reach it: more positions than that share do, and on the images what lies between them."
+            "where they reach it, in more positions than that share, and on the images between such positions."
         )
     return text
 
