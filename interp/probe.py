@@ -1,9 +1,9 @@
 """What is looked at: a few fixed images with their labels, the same at every epoch and in every run of a sweep."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -24,11 +24,24 @@ class LabelledImages(Protocol):
     def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
 
 
+@runtime_checkable
+class NamedImages(Protocol):
+    """A data set whose images have names of their own, such as files have."""
+
+    image_names: Sequence[str]  # N
+
+
+def names_in(dataset: object, indices: Sequence[int]) -> tuple[str, ...]:
+    """What the images of `dataset` at `indices` (B) are called, '' each where they have no names."""
+    return tuple(dataset.image_names[n] if isinstance(dataset, NamedImages) else "" for n in indices)
+
+
 class Part:
     """The images of a data set at some `places` (n,) int64."""
 
     def __init__(self, dataset: LabelledImages, places: Tensor) -> None:
         self.dataset, self.places, self.targets = dataset, places.tolist(), dataset.targets[places]
+        self.image_names = names_in(dataset, self.places)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -47,6 +60,7 @@ class Probe:
     indices: Tensor  # (B,) int64, position in the data set
     dataset: LabelledImages | None = None  # all the images that these were chosen from
     workers: int = 0  # processes that read them
+    image_names: tuple[str, ...] = ()  # B, such as the names of files
 
     def __len__(self) -> int:
         return len(self.images)
@@ -92,14 +106,21 @@ class Probe:
         return replace(self, dataset=Part(self.dataset, places))
 
     def label_names(self) -> list[str]:
-        """The class name of each image, '' where it is unknown."""
-        return [self.class_names[label] if label >= 0 else "" for label in self.labels.tolist()]
+        """What to call each image: its class or, where that is unknown, its own name, '' where it has none."""
+        names = self.image_names or ("",) * len(self)
+        return [self.class_names[label] if label >= 0 else names[b] for b, label in enumerate(self.labels.tolist())]
+
+    def names_of(self, classes: Tensor) -> list[str]:
+        """The names of `classes` (B,), one an image, behind the image's own where its class is unknown."""
+        names = [self.class_names[j] for j in classes.tolist()]
+        own = zip(self.label_names(), self.labels.tolist(), strict=True)
+        return [f"{name}: {c}" if label < 0 and name else c for c, (name, label) in zip(names, own, strict=True)]
 
 
 def choose_probe(
     dataset: LabelledImages, class_names: tuple[str, ...], count: int, seed: int = 0, workers: int = 0
 ) -> Probe:
-    """Choose `count` images of `dataset`, balanced over its classes and sorted by class.
+    """Choose `count` images of `dataset`, balanced over its classes and sorted by class, without one in its order.
 
     The choice depends on `seed` alone. Warns and takes every image when there are fewer than `count`.
     """
@@ -107,8 +128,11 @@ def choose_probe(
     if count > len(targets):
         warnings.warn(f"the probe wants {count} images, the set has {len(targets)}: all of them are used", stacklevel=2)
     indices = balanced_choice(targets, count, seed)
+    unknown = targets[indices] < 0
+    indices[unknown] = indices[unknown].sort().values
+    names = names_in(dataset, indices.tolist())
     images = same_size([dataset[index][0] for index in indices.tolist()], "images")
-    return Probe(images, targets[indices], class_names, indices, dataset, workers)
+    return Probe(images, targets[indices], class_names, indices, dataset, workers, names)
 
 
 def same_size(images: list[Tensor], what: str) -> Tensor:

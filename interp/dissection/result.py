@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -20,12 +20,14 @@ class Dissection(Result):
     concepts: tuple[str, ...]  # L names
     categories: tuple[str, ...]  # K names
     category: Tensor  # (L,) int64, index into categories
-    thresholds: Tensor  # (U,) float32, NaN where the unit put out NaN or infinity
+    thresholds: Tensor  # (U,) float32, exceeded where the unit fires, NaN where it put out NaN or infinity
     intersection: Tensor  # (U, L) int64 pixels
     area: Tensor  # (U, K) int64 pixels in which the unit fires, in images labelled for the category
     support: Tensor  # (L,) int64 pixels of the concept, 0: no support, its IoU is 0
     chance: Tensor  # (R, 2) int64, detectors and unique detectors when the labels of images are exchanged
     minimum: float  # IoU that a detector exceeds
+    # (U,) bool, the unit fires at its maximum alone; (0,) where a result of before does not tell
+    saturated: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
 
     @classmethod
     def of(
@@ -36,6 +38,7 @@ class Dissection(Result):
         counts: Counts,
         minimum: float = 0.04,
         chance: Sequence[tuple[int, int]] = (),
+        saturated: Tensor | None = None,
     ) -> "Dissection":
         """From the counts over all images and processes."""
         return cls(
@@ -49,13 +52,15 @@ class Dissection(Result):
             counts.support,
             torch.tensor(chance, dtype=torch.int64).view(-1, 2),
             minimum,
+            torch.zeros(len(thresholds), dtype=torch.bool) if saturated is None else saturated,
         )
 
     @classmethod
     def together(cls, found: "Sequence[Dissection]") -> "Dissection":
         """The units of several layers in a row, dissected on the same data; the level of chance is left out."""
         first = found[0]
-        joined = {n: torch.cat([getattr(f, n) for f in found]) for n in ("thresholds", "intersection", "area")}
+        of_units = ("thresholds", "intersection", "area", "saturated")
+        joined = {n: torch.cat([getattr(f, n) for f in found]) for n in of_units}
         layer, chance = ", ".join(f.layer for f in found), first.chance[:0]
         return cls(**vars(first) | joined | {"layer": layer, "chance": chance})
 
@@ -117,7 +122,8 @@ class Dissection(Result):
     def scalars(self) -> dict[str, float]:
         detectors, unique = self.level()
         values: dict[str, float] = {"detectors": detectors, "unique_detectors": unique}
-        values |= {"dead_units": int(self.dead.sum()), "mean_best_iou": float(self.best_iou.mean())}
+        values |= {"dead_units": int(self.dead.sum()), "saturated_units": int(self.saturated.sum())}
+        values["mean_best_iou"] = float(self.best_iou.mean())
         for name, (every, distinct) in self.by_category().items():
             values |= {f"detectors/{name}": every, f"unique_detectors/{name}": distinct}
         if len(self.chance):
@@ -143,6 +149,20 @@ class Dissection(Result):
             warnings.warn(f"no support: {len(missing)} concepts have no pixel in these images: {named}", stacklevel=3)
         if broken := int(self.broken.sum()):
             warnings.warn(f"{broken} units of {self.layer} put out NaN or infinity: they are left out", stacklevel=3)
+
+
+def warn_of_saturated(found: Iterable[Dissection]) -> None:
+    """Warn of layers with units that fire by another rule than the rest (`interp.dissection.observed`)."""
+    counts = {dissection.layer: dissection.saturated for dissection in found if dissection.saturated.any()}
+    if counts:
+        units = ", ".join(f"{int(flags.sum())} of {len(flags)} units of {layer}" for layer, flags in counts.items())
+        warnings.warn(f"{units} saturate: they fire at their maximum, beyond the quantile's share", stacklevel=3)
+
+
+def untold(found: Dissection) -> list[str]:
+    """What to say of concepts without a pixel, as a part that is left out."""
+    missing = len(found.no_support())
+    return [f"{missing} of {len(found.concepts)} concepts (they have no pixel in these images)"] if missing else []
 
 
 def broken_units(found: Iterable[Dissection]) -> list[str]:

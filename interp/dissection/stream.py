@@ -10,18 +10,29 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from interp.dissection.concepts.data import ConceptData, shuffled_labels, stack
+from interp.dissection.concepts.data import ConceptData, Concepts, shuffled_labels, stack
 from interp.dissection.observed import Observed, known, same_shape, start_of
 from interp.dissection.result import Dissection
 from interp.dissection.tally import Counts, Maps, count
 from interp.errors import UserError
-from interp.network.layers import capture
+from interp.network.layers import Layer, capture
 from interp.processes.share import from_first, is_first, part, summed
 
 View = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 QUANTILE = 0.005
 MINIMUM = 0.04  # IoU of a detector
 BATCH = 64
+
+
+def usual_quantile(layers: Iterable[Layer], concepts: Concepts) -> float:
+    """The share of its positions in which a unit fires if none is asked for: 0.005, as in the source.
+
+    A vector has one position, the whole image, and whole images are what it can overlap: units fire in as many as a
+    concept of the largest category has on average, where all `layers` put out vectors.
+    """
+    if any(layer.layout.height * layer.layout.width > 1 for layer in layers):
+        return QUANTILE
+    return max(QUANTILE, 1 / max(2, concepts.largest))
 
 
 @torch.no_grad()
@@ -103,7 +114,7 @@ def tally(
     """The second pass: the labels of the images that were `observed`, with the same `batch_size`, for all layers."""
     counts = {name: Counts.zero(len(limits), data.concepts, device) for name, limits in thresholds.items()}
     limits = {name: thresholds[name].to(device) for name in counts}
-    waiting = {name: iter(observed[name].maps) for name in counts}
+    waiting = {name: observed[name].batches(thresholds[name]) for name in counts}
     for indices in _batches(len(data), batch_size):
         maps = {name: _on(next(batches), device) for name, batches in waiting.items()}
         for labels in stack((data.labels(index) for index in indices), data.concepts, device):
@@ -148,7 +159,8 @@ def dissect(
     dissections = {}
     for name, limit in limits.items():
         by_chance = [Dissection.of(name, data.concepts, limit, c[name], minimum).level() for c in chance]
-        dissections[name] = Dissection.of(name, data.concepts, limit, counts[name], minimum, by_chance)
+        saturated = observed[name].saturated()
+        dissections[name] = Dissection.of(name, data.concepts, limit, counts[name], minimum, by_chance, saturated)
         if is_first():
             dissections[name].warn()
     return dissections

@@ -1,7 +1,8 @@
 """Where units fire and what is there: intersections and areas of thresholded maps and label maps, in integers.
 
 S = the activation map upsampled bilinearly to the labels' resolution (half-pixel centres, edge clamp: torch's
-`align_corners=False`), the unit's mask M = S > T (strict). Bau et al. 2017.
+`align_corners=False`), the unit's mask M = S > T (strict; `interp.dissection.observed.firing_thresholds` says what T is
+for units that saturate). Bau et al. 2017.
 """
 
 from collections.abc import Iterator
@@ -32,6 +33,16 @@ class Maps:
         """The maps of `activations` (B, U, h, w) whose maximum exceeds the unit's `bound` (U,); NaN never does."""
         image, unit = (activations.amax(dim=(2, 3)) > bound).nonzero(as_tuple=True)
         return cls(image, unit, activations[image, unit])
+
+    @classmethod
+    def even(cls, images: int, units: Tensor, values: Tensor, grid: tuple[int, int]) -> "Maps":
+        """The maps of `units` (n,) in all of so many `images`: one of the `values` (n,) everywhere on the grid."""
+        image = torch.arange(images).repeat_interleave(len(units))
+        return cls(image, units.repeat(images), values.repeat(images)[:, None, None].expand(-1, *grid))
+
+    def __add__(self, other: "Maps") -> "Maps":
+        """Both."""
+        return Maps(*(torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from interp.dissection.concepts.data import ConceptData
-from interp.dissection.result import Dissection
+from interp.dissection.result import Dissection, warn_of_saturated
 from interp.dissection.stream import BATCH, dissect
 from interp.dissection.tally import masks
 from interp.network.layers import Layer
-from interp.processes.share import folded, part
+from interp.processes.share import folded, is_first, part
 
 
 class TopImages:
@@ -68,6 +68,8 @@ def dissect_layers(
     dissections = dissect(net, data, [layer.name for layer in layers], view=view, **options)
     for top in tops.values():
         top.unite()
+    if is_first():
+        warn_of_saturated(dissections.values())
     return dissections, tops
 
 

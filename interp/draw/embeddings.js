@@ -100,7 +100,7 @@ class Embeddings extends Frame {
     const rows = Math.ceil(labels.length / columns);
     const part = (at, count) => (count > 1 ? `${(100 * at) / (count - 1)}%` : "0%");
     sprite.style.backgroundPosition = `${part(index % columns, columns)} ${part(Math.floor(index / columns), rows)}`;
-    const truth = labels[index] < 0 ? "Class unknown" : `Class ${names[labels[index]]}`;
+    const truth = labels[index] < 0 ? this.data.images[index] || "Class unknown" : `Class ${names[labels[index]]}`;
     const wrong = predicted[index] < 0 ? "no prediction" : `predicted as ${names[predicted[index]]}`;
     const verdict = labels[index] >= 0 && labels[index] === predicted[index] ? "predicted right" : wrong;
     reading.textContent = `${truth}, ${verdict}`;

@@ -24,12 +24,13 @@ def scatter_widget(
     class_names: Sequence[str],
     images: Tensor,
     caption: str = "",
+    image_names: Sequence[str] = (),
 ) -> str:
     """Points at layouts (E, N, 2), with a slider over the E looks, in the colour of labels (N,), -1 unknown.
 
-    Pointing at a point (or the arrow keys) shows its image of uint8 images (N, C, s, s), its class and the `predicted`
-    one (N,); wrong ones have a rim. Names may hold anything: they are shown as text. Raises ValueError where the
-    counts differ.
+    Pointing at a point (or the arrow keys) shows its image of uint8 images (N, C, s, s), its class, or its own of the
+    `image_names` where that is unknown, and the `predicted` class (N,); wrong ones have a rim. Names may hold anything:
+    they are shown as text. Raises ValueError where the counts differ.
     """
     if not layouts.shape[1] == len(labels) == len(predicted) == len(images):
         counts = (layouts.shape[1], len(labels), len(predicted), len(images))
@@ -39,7 +40,7 @@ def scatter_widget(
     columns = math.ceil(math.sqrt(len(images)))
     data = {
         "places": places.flatten(1).tolist(), "labels": labels.tolist(), "predicted": predicted.tolist(),
-        "names": list(class_names), "columns": columns, "looks": list(looks),
+        "names": list(class_names), "columns": columns, "looks": list(looks), "images": list(image_names),
         "colours": [f"rgb({red} {green} {blue})" for red, green, blue in colours],
     }  # fmt: skip
     present = sorted(set(labels.tolist()) - {-1})

@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 PRIME = (1 << 61) - 1  # paths are counted modulo it: there may be more than there are atoms
+RECURRENT = ("mkldnn_rnn_layer", "_cudnn_rnn")  # elsewhere they are matrix products
 Node = Any  # of the graph: a torch.autograd.graph.Node
 Output = tuple[Node, int]  # a node and the number of its output: a tensor, whatever became of it later
 
@@ -72,4 +73,12 @@ class Work(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         if formula := flop_registry.get(func.overloadpacket):
             self.done += formula(*args, **(kwargs or {}), out_val=result)
+        elif func.overloadpacket.__name__ in RECURRENT:
+            self.done += _recurrent(*args)
         return result
+
+
+def _recurrent(steps: Tensor, *weights: Any) -> int:
+    """The work of a recurrent layer, which torch has no formula for: its matrices at each of the `steps`."""
+    matrices = weights[0] if isinstance(weights[0], list | tuple) else weights[:2]
+    return 2 * steps.shape[:-1].numel() * sum(matrix.numel() for matrix in matrices if matrix.ndim == 2)

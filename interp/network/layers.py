@@ -36,7 +36,7 @@ class Layer:
         """The layer `name`; raises UserError where its output has no positions. `vectors` count as having one."""
         find_layer(net, name)
         if why := _why_not(net, images, name):
-            raise UserError(f"layer {name!r} cannot be used: {why}. {_others(net, images)}")
+            raise UserError(f"layer {name!r} cannot be used: {why}. {_others(net, images, vectors=vectors)}")
         with frozen(net), torch.no_grad(), eager():
             output = forward_to(net, images[:2], {name: find_layer(net, name)})[name]
         at = layouts(net, images, [name])[name]
@@ -45,7 +45,7 @@ class Layer:
         elif at.channels(output.shape) == 1:
             why = "it has a single channel"
         if why or at is None:
-            raise UserError(f"layer {name!r} cannot be used: {why}. {_others(net, images)}")
+            raise UserError(f"layer {name!r} cannot be used: {why}. {_others(net, images, vectors=vectors)}")
         return cls(name, at, bool(output.amin() >= 0))
 
     @property
@@ -123,10 +123,12 @@ def _why_not(net: nn.Module, images: Tensor, name: str) -> str:
     return "" if output.shape else "its output holds no tensor of numbers"
 
 
-def _others(net: nn.Module, images: Tensor, signed: bool = True) -> str:
+def _others(net: nn.Module, images: Tensor, signed: bool = True, vectors: bool = False) -> str:
     """The layers that would do, branches where no other does, or why the last ones of the network would not."""
     candidates = survey(net, two_of(images))
     good = _gridded(candidates, signed) or _gridded(survey(net, two_of(images), cuts_only=False), signed)
+    if vectors and not good and (others := [c.name for c in candidates if not c.why]):
+        return f"No layer has a grid of positions; these put out vectors: {', '.join(others[:40])}"
     more = f", ... ({len(good)} in all)" if len(good) > 40 else ""
     bad = [c for c in candidates if c.side < 2 and (c.cut or not c.why)]
     reasons = dict.fromkeys(f"{c.name}: {c.why or 'vectors'}" for c in bad)

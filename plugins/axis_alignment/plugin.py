@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from interp.dissection import ConceptData, concept_data, dissect_layers
+from interp.dissection import ConceptData, concept_data, dissect_layers, untold, usual_quantile
 from interp.dissection.loadings import Loadings, concept_loadings, concept_rows
 from interp.dissection.rotation import axis_alignment
 from interp.errors import UserError, unknown
@@ -36,7 +36,10 @@ class AxisAlignmentPlugin(Plugin):
         None, "the data set's own (shapes), else its classes; or {_target_: interp.dissection.Broden, root: FOLDER}"
     )
     images: int | None = setting(150, "of the concept data, evenly spread; null: all", least=1)
-    quantile: float = setting(0.005, "share of its positions in which a unit fires, before upsampling")
+    quantile: float | None = setting(
+        None,
+        "share of its positions in which a unit fires, before upsampling; null: 0.005, on vectors 1 / concepts",
+    )
     minimum: float = setting(0.04, "IoU that a detector exceeds")
     rotations: int = setting(10, "random ones, for mean and standard deviation", least=1)
     alphas: Sequence[float] = setting([0.2, 0.4, 0.6, 0.8, 1.0], "shares of each rotation")
@@ -54,13 +57,14 @@ class AxisAlignmentPlugin(Plugin):
         data = concept_data(probe, self.concepts, self.images)
         layer = Layer.named(net, probe.images, self.layer) if self.layer else spread_layers(net, probe.images[:8])[-1]
         self.layer = layer.name
-        options: dict[str, Any] = {name: getattr(self, name) for name in ("quantile", "minimum", "batch_size")}
+        quantile = usual_quantile([layer], data.concepts) if self.quantile is None else self.quantile
+        options: dict[str, Any] = {"quantile": quantile, "minimum": self.minimum, "batch_size": self.batch_size}
         alignment = axis_alignment(
             net, data, layer.name, rotations=self.rotations, alphas=self.alphas, seed=self.seed, **options
         )
         dissection = dissect_layers(net, data, [layer], 1, **options)[0][layer.name]
         go_on_alone()
-        left_out: list[str] = []
+        left_out = untold(dissection)
         best_first = dissection.iou.amax(dim=0).argsort(descending=True)
         names = self.loadings or [dissection.concepts[c] for c in best_first[:MOST]]
         loadings = attempt(left_out, "loadings", lambda: self._loadings(net, data, layer.name, names)) or {}

@@ -69,7 +69,7 @@ class CaricaturePlugin(Plugin):
         chosen_layers = [Layer.named(net, images, name) for name in names]
         pictures = stepped(torch.stack([of_target.pictures for of_target in by_target.values()], dim=1))
         return CaricatureResult(
-            images=images, labels=tuple(probe.class_names[j] if j >= 0 else "" for j in labels.tolist()),
+            images=images, labels=tuple(probe.label_names()[b] for b in indices.tolist()),
             layers=tuple(names), targets=tuple(by_target), drawn=pictures,
             **self._likeness(net, by_target, images, labels, chosen_layers),
             **self._control(net, images, names, chosen_layers, options, failed), iterated=self.iterated,

@@ -3,12 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from interp.dissection import ConceptData, Dissection, TopImages, broken_units, concept_data, dissect_layers, evidence
+from interp.dissection import (
+    ConceptData,
+    Dissection,
+    TopImages,
+    broken_units,
+    concept_data,
+    dissect_layers,
+    evidence,
+    untold,
+    usual_quantile,
+)
 from interp.draw.table import small
 from interp.network.layers import Layer, spread_layers
 from interp.parts import attempt
@@ -36,10 +46,15 @@ class DissectionPlugin(Plugin):
     concepts: ConceptData | None = setting(
         None, "the data set's own (shapes), else its classes; or {_target_: interp.dissection.Broden, root: FOLDER}"
     )
-    images: int | None = setting(
-        300, "of the concept data, evenly spread; null: all. Few images make chance detectors", least=1
+    images: int | Literal["enough"] | None = setting(
+        "enough",
+        "of the concept data, evenly spread: 10 a concept of its largest category, 300 to 3,000; a number; null: all",
+        least=1,
     )
-    quantile: float = setting(0.005, "share of its positions in which a unit fires, before upsampling")
+    quantile: float | None = setting(
+        None,
+        "share of its positions in which a unit fires, before upsampling; null: 0.005, on vectors 1 / concepts",
+    )
     minimum: float = setting(0.04, "IoU that a detector exceeds")
     shuffles: int = setting(1, "counts with the labels of images exchanged, which give the level of chance", least=0)
     shown: int = setting(4, "units of each layer in the picture", least=0)
@@ -49,11 +64,13 @@ class DissectionPlugin(Plugin):
         data = concept_data(probe, self.concepts, self.images)
         layers = [Layer.named(net, probe.images, name) for name in self.layers] or spread_layers(net, probe.images[:8])
         self.layers = [layer.name for layer in layers]
-        options = {name: getattr(self, name) for name in ("quantile", "minimum", "shuffles", "seed", "batch_size")}
+        quantile = usual_quantile(layers, data.concepts) if self.quantile is None else self.quantile
+        options = {name: getattr(self, name) for name in ("minimum", "shuffles", "seed", "batch_size")}
+        options["quantile"] = quantile
         by_layer, tops = dissect_layers(net, data, layers, self.top, **options)
         go_on_alone()
         dissections = list(by_layer.values())
-        left_out = broken_units(dissections)
+        left_out = broken_units(dissections) + untold(dissections[0])
         make = partial(self._sheet, net, data)
         sheets = [
             attempt(left_out, f"pictures of {layer.name}", partial(make, layer, by_layer[layer.name], tops[layer.name]))
@@ -62,7 +79,7 @@ class DissectionPlugin(Plugin):
         ]
         peaks, peak = _peaks(data, [tops[layer.name] for layer in layers])
         return DissectionResult(
-            layers=tuple(self.layers), quantile=self.quantile, count=len(data), **_of_all_units(dissections),
+            layers=tuple(self.layers), quantile=quantile, count=len(data), **_of_all_units(dissections),
             **_of_shown_units(sheets, dissections), peaks=peaks, peak=peak, changes={}, concepts_lost=(),
             concepts_gained=(), left_out=tuple(left_out),
         )  # fmt: skip

@@ -1,6 +1,6 @@
 """What the dissection study has found at one look: units of several layers against concepts."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -10,7 +10,8 @@ from interp.dissection import Dissection, change
 from interp.result import Result
 from plugins.dissection import view
 
-COUNTED = ("concepts", "categories", "category", "thresholds", "intersection", "area", "support", "minimum")
+COUNTED = ("concepts", "categories", "category", "thresholds", "intersection", "area", "support", "minimum",
+           "saturated")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class DissectionResult(Result):
     concepts: tuple[str, ...]  # L names
     categories: tuple[str, ...]  # K names
     category: Tensor  # (L,) int64, index into categories
-    thresholds: Tensor  # (U,) float32
+    thresholds: Tensor  # (U,) float32, exceeded where the unit fires
     intersection: Tensor  # (U, L) int64 pixels
     area: Tensor  # (U, K) int64 pixels
     support: Tensor  # (L,) int64 pixels
@@ -42,6 +43,8 @@ class DissectionResult(Result):
     changes: dict[str, float]  # detectors kept, lost and gained since the look before; empty at the first
     concepts_lost: tuple[str, ...]  # without a detector since the look before
     concepts_gained: tuple[str, ...]
+    # (U,) bool, the unit fires at its maximum alone; (0,) where a result of before does not tell
+    saturated: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
 
     @property
     def units(self) -> Dissection:

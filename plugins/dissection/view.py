@@ -123,6 +123,7 @@ def _detectors(result: "DissectionResult") -> str:
         f"area) exceeds {result.minimum:g}. {detectors} of {len(result.since)} units are detectors, of {unique} "
         "concepts."
     )
+    text += _silent_and_saturated(units)
     if result.chance.shape[1]:
         by_chance = result.chance[..., 0].double().sum(dim=0).mean()
         text += f" With the labels of the images exchanged {by_chance:.3g} would be: trust no more than exceeds this."
@@ -130,6 +131,18 @@ def _detectors(result: "DissectionResult") -> str:
         names = ", ".join(out_of_reach[:8]) + (", ..." if len(out_of_reach) > 8 else "")
         text += f" Out of reach, as units fire on far fewer or more pixels than these cover: {names}"
         text += " (a larger quantile would reach larger ones)."
+    return text
+
+
+def _silent_and_saturated(units: Dissection) -> str:
+    """What to say of units that never fire, and of those that fire by another rule, '' where there are none."""
+    dead, saturated = int(units.dead.sum()), int(units.saturated.sum())
+    text = f" {dead} never fire." if dead else ""
+    if saturated:
+        text += (
+            f" {saturated} saturate (ReLU6 does): their threshold is their maximum, which nothing exceeds. They fire "
+            "where they reach it, in more positions than that share, and on the images between such positions."
+        )
     return text
 
 

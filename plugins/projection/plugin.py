@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from interp.parts import attempt
-from interp.probe import Probe
+from interp.probe import Probe, names_in
 from interp.projection import METHODS, embed, measures, project, reduce
 from plugins.base import Plugin, setting
 from plugins.projection.result import ProjectionResult
@@ -42,6 +42,7 @@ class ProjectionPlugin(Plugin):
             iterations=self.iterations, seed=self.seed, labels=embedded.labels, predicted=embedded.predicted,
             class_names=probe.class_names, thumbnails=embedded.thumbnails, of=of, trust=trust or {},
             film=layout[None], looks=(0,), left_out=tuple(left_out),
+            image_names=names_in(chosen.dataset, range(len(vectors))) if (embedded.labels < 0).any() else (),
         )  # fmt: skip
 
 

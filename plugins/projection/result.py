@@ -31,6 +31,7 @@ class ProjectionResult(Result):
     trust: dict[str, float]  # interp.projection.measures of this layout
     film: Tensor  # (E, N, 2) layouts at this look and earlier ones
     looks: tuple[int, ...]  # E numbers of these looks, from 0
+    image_names: tuple[str, ...] = ()  # N, '' where an image has none; empty where all classes are known
 
     def following(self, previous: "ProjectionResult") -> "ProjectionResult":
         """The same embeddings laid out anew from the last look's layout, so that points move instead of jumping."""

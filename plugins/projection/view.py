@@ -76,14 +76,15 @@ def widgets(result: "ProjectionResult") -> dict[str, str]:
     """The film to explore, image by image."""
     looks = [f"{look}" for look in result.looks]
     names, caption = result.class_names, captions(result)["scatter"].replace("black crosses", "rims")
-    widget = scatter_widget(result.film, looks, result.labels, result.predicted, names, result.thumbnails, caption)
-    return {"explore": widget}
+    points = result.labels, result.predicted, names, result.thumbnails
+    return {"explore": scatter_widget(result.film, looks, *points, caption, result.image_names)}
 
 
 def to_tensorboard(result: "ProjectionResult", writer: Any, name: str, step: int) -> None:
     """TensorBoard's projector: the embeddings with their images, classes and predictions."""
     names = [one_line(name) for name in result.class_names]  # its table is of lines and tabs
-    true = [names[j] if j >= 0 else "unknown" for j in result.labels.tolist()]
+    unknown = [one_line(name) or "unknown" for name in result.image_names or ("",) * len(result.labels)]
+    true = [names[j] if j >= 0 else unknown[n] for n, j in enumerate(result.labels.tolist())]
     predicted = [names[j] if j >= 0 else "none" for j in result.predicted.tolist()]
     wrong = ["wrong" if is_wrong else "" for is_wrong in result.wrong.tolist()]
     rows = [list(row) for row in zip(true, predicted, wrong, strict=True)]

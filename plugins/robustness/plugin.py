@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from interp.confusion import all_answered
-from interp.dissection import ConceptData, broken_units, concept_data, evidence, targets_of
+from interp.dissection import ConceptData, broken_units, concept_data, evidence, targets_of, untold, usual_quantile
 from interp.dissection.robustness import Seen, see, survival
 from interp.errors import UserError
 from interp.network.layers import Layer, spread_layers
@@ -48,7 +48,10 @@ class RobustnessPlugin(Plugin):
         "also fgsm, pgd, corruptions (the extra `corruptions`, 435 MB) or one of these by name",
     )
     images: int | None = setting(200, "of the concept data, evenly spread; null: all", least=1)
-    quantile: float = setting(0.005, "share of its positions in which a unit fires, before upsampling")
+    quantile: float | None = setting(
+        None,
+        "share of its positions in which a unit fires, before upsampling; null: 0.005, on vectors 1 / concepts",
+    )
     minimum: float = setting(0.04, "IoU that a detector exceeds")
     shown: int = setting(2, "units of each layer in the picture", least=0)
     top: int = setting(2, "images for each of them", least=1)
@@ -64,9 +67,11 @@ class RobustnessPlugin(Plugin):
         data = concept_data(probe, self.concepts, self.images)
         layers = [Layer.named(net, probe.images, name) for name in self.layers] or spread_layers(net, probe.images[:8])
         self.layers = [layer.name for layer in layers]
-        options: dict[str, Any] = {name: getattr(self, name) for name in ("quantile", "minimum", "batch_size")}
+        quantile = usual_quantile(layers, data.concepts) if self.quantile is None else self.quantile
+        options: dict[str, Any] = {"quantile": quantile, "minimum": self.minimum, "batch_size": self.batch_size}
         clean = self._see(net, data, layers, options)
-        left_out = broken_units(clean.found[layer.name] for layer in layers)
+        dissections = [clean.found[layer.name] for layer in layers]
+        left_out = broken_units(dissections) + untold(dissections[0])
         options["thresholds"] = {name: dissection.thresholds for name, dissection in clean.found.items()}
         classes = targets_of(probe, data, self.concepts)
         targets = clean.answers if classes is None else classes

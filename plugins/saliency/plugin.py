@@ -70,7 +70,7 @@ class SaliencyPlugin(Plugin):
             raise ValueError(f"nothing can be explained: {'; '.join(left_out)}")
         none, layer = torch.zeros(0), task.layer if "grad_cam" in methods else None
         return SaliencyResult(
-            images=probe.images, labels=tuple(probe.class_names[target] for target in task.targets.tolist()),
+            images=probe.images, labels=tuple(probe.names_of(task.targets)),
             gradient=panels.gradient if panels else none, baseline=panels.baseline if panels else none,
             about=about, methods=methods, maps=maps, checks=checks, left_out=tuple(left_out),
             layer=f"{layer.name}{layer.about}" if isinstance(layer, Layer) else "",

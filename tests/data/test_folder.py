@@ -10,6 +10,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from interp.errors import UserError
+from interp.lit.data import ImageData
 from interp.lit.data.folder import ImageFiles, image_folder, images
 from tests.data.test_sources import folder
 
@@ -33,6 +34,19 @@ def test_hidden_files_are_neither_images_nor_classes(tmp_path, caplog):
     splits = image_folder(str(root), size=8)
     assert splits.class_names == ("cat", "dog") and len(splits.train) == len(splits.val) == 6
     assert len(images(str(root), size=8).val) == 12 and not caplog.records
+
+
+def test_photographs_without_a_class_are_called_by_their_file_in_the_order_of_the_names(tmp_path):
+    for name in ("sea.png", "a/2.png", "a/10.png", "b b.png", "caf\udce9.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (9, 9), (len(name), 0, 0)).save(tmp_path / name, format="png")
+    data = ImageData(images, root=str(tmp_path), size=8, class_names=["x"], probe_images=5)
+    assert data.probe.label_names() == ["a/10.png", "a/2.png", "b b.png", r"caf\udce9.png", "sea.png"]
+    red = (data.probe.images[:, 0, 0, 0] * 255).round().tolist()
+    assert red == [8, 7, 7, 8, 7]
+    assert ImageFiles([tmp_path / "sea.png"], [-1], 8).image_names == ["sea.png"]
+    labelled = ImageData(image_folder, root=str(folder(tmp_path / "root")), size=8, probe_images=4).probe
+    assert labelled.label_names() == ["cat", "cat", "dog", "dog"]
 
 
 def test_files_of_other_formats_are_counted_once(tmp_path, caplog):

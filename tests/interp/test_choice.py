@@ -73,6 +73,11 @@ def test_where_no_layer_carries_it_all_the_share_that_goes_past_is_said():
     assert {"left", "right"} & {one.name for one in spread_layers(net, images)}
 
 
+class Last(nn.Module):
+    def forward(self, output):
+        return output[0][:, -1]
+
+
 def test_vectors_are_spread_where_nothing_has_a_grid_and_refused_where_positions_are_wanted():
     net, images = built(odd.perceptron), torch.rand(4, 3, 16, 16)
     assert [(one.name, one.layout.kind) for one in spread_layers(net, images)] == [("2", "vector"), ("4", "vector")]
@@ -83,6 +88,9 @@ def test_vectors_are_spread_where_nothing_has_a_grid_and_refused_where_positions
         choose_layer(net, images, signed=True)
     with pytest.raises(UserError, match=r"layer '2' cannot be used: its output has shape \(2, 20\)"):
         choose_layer(net, images, "2")
+    sequence = nn.Sequential(nn.Flatten(2), nn.LSTM(256, 6, batch_first=True), Last(), nn.ReLU(), nn.Linear(6, 5))
+    with pytest.raises(UserError, match=r"layer '1' cannot be used: .* \(2, 3, 6\).*; these put out vectors: 2, 3$"):
+        Layer.named(sequence, images, "1")
     linear = nn.Sequential(nn.Flatten(), nn.Linear(768, 5))
     with pytest.raises(UserError, match="no layer between the image and the answer.*1: it holds the logits"):
         spread_layers(linear, images)

@@ -110,3 +110,15 @@ def test_work_is_that_of_products():
         assert work.done == 2 * 2 * 5 * 64 * 27
         y.flatten(2) @ torch.rand(64, 7)
     assert work.done == 2 * 2 * 5 * 64 * 27 + 2 * 2 * 5 * 64 * 7
+
+
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True, "num_layers": 2}, {"bias": False}])
+def test_the_work_of_recurrent_layers_is_that_of_their_matrices(options):
+    sequence = torch.rand(3, 7, 5)
+    for kind in (nn.LSTM, nn.GRU, nn.RNN):
+        layer = kind(5, 4, batch_first=True, **options)
+        for context in (torch.no_grad, torch.enable_grad):
+            with context(), Work() as work:
+                layer(sequence)
+            matrices = sum(weight.numel() for weight in layer.parameters() if weight.ndim == 2)
+            assert work.done == 2 * 3 * 7 * matrices, (kind, context)

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from interp.dissection import TopImages, concept_data, dissect, dissect_layers, evidence, targets_of
-from interp.dissection.concepts.data import NONE
+from interp.dissection.concepts.data import NONE, Concepts
+from interp.dissection.concepts.source import enough
 from interp.errors import UserError
 from interp.lit.data import TensorImages
 from interp.network.layers import Layer
@@ -54,6 +55,31 @@ def test_given_concepts_win_and_have_no_classes():
     probe = choose_probe(labelled([0, 1]), ("a", "b"), 1)
     data = concept_data(probe, given, images=5)
     assert len(data) == 5 and data.concepts == given.concepts and targets_of(probe, data, given) is None
+
+
+def many(classes, images):
+    return Concepts(tuple(map(str, range(classes))), ("class", "empty"), (0,) * classes), labelled(
+        [n * classes // images for n in range(images)]
+    )
+
+
+def test_images_follow_the_concepts_within_what_is_worth_its_time():
+    for classes, wanted in ((0, 300), (10, 300), (30, 300), (100, 1000), (300, 3000), (1000, 3000)):
+        assert enough(many(classes, 1)[0]) == wanted
+    assert enough(Concepts(tuple("abcdef"), ("k", "l"), (0, 0, 0, 1, 1, 1))) == 300
+    names, dataset = many(40, 500)
+    probe = choose_probe(dataset, names.names, 2)
+    assert len(concept_data(probe, images="enough")) == 400 and len(concept_data(probe, images=None)) == 500
+    with pytest.raises(UserError, match="images='all': give a whole number, null for all, or enough"):
+        concept_data(probe, images="all")
+
+
+def test_classes_of_which_no_image_is_looked_at_are_told_before():
+    names, dataset = many(100, 400)
+    probe = choose_probe(dataset, (*names.names, "has none"), 2)
+    with pytest.warns(UserWarning, match=r"70 of 100 classes have no image among the 30 .* images=400 would"):
+        assert len(concept_data(probe, images=30)) == 30
+    assert len(concept_data(probe, images=200)) == 200
 
 
 def test_what_cannot_be_dissected_is_said():

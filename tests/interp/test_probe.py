@@ -64,3 +64,16 @@ def test_some_of_some_are_balanced_too():
     assert fewer.dataset.targets.tolist() == [0, 0, 1, 1] and len(some.dataset) == 20
     pixels, labels = next(fewer.batches(4))
     assert labels.tolist() == ((pixels[:, 0, 0, 0] * 255).round().long() % 2).tolist() == [0, 0, 1, 1]
+
+
+def test_images_of_no_known_class_are_called_by_their_own_name_in_its_order():
+    dataset = images([-1] * 30)
+    dataset.image_names = [f"{n:02}.jpg" for n in range(30)]
+    probe = choose_probe(dataset, ("a",), 8)
+    assert probe.label_names() == sorted(probe.label_names()) == [f"{n:02}.jpg" for n in probe.indices.tolist()]
+    dataset.targets = torch.tensor([0, -1] * 15)
+    mixed = choose_probe(dataset, ("a",), 4)
+    assert [name.endswith(".jpg") for name in mixed.label_names()] == [True, True, False, False]
+    assert choose_probe(images([-1] * 3), ("a",), 3).label_names() == ["", "", ""]
+    assert mixed.names_of(torch.zeros(4).long())[1:3] == [f"{mixed.image_names[1]}: a", "a"]
+    assert probe.to("cpu").label_names() == probe.label_names()

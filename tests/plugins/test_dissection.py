@@ -131,13 +131,15 @@ def test_saved_and_loaded_it_follows_on(result, tmp_path):
     assert result.following(again).since.tolist() == again.since.tolist()
 
 
+@pytest.mark.filterwarnings("ignore:.*saturate")
 def test_broden_on_disk_as_the_concepts(tmp_path):
+    torch.manual_seed(0)
     data = Broden(make_broden(tmp_path / "broden"))
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
     probe = ImageData(shapes, train=1, val=10, test=1).probe
     result = DissectionPlugin(name="d", concepts=data, layers=["1"], quantile=0.1, images=None).look(net, probe)
     assert result.categories == data.categories and result.count == len(data)
-    assert result.units.dead.all() and "units" not in result.pictures()  # two plain images
+    assert torch.equal(result.units.dead, ~result.saturated)  # two plain images: a unit is constant, or one is higher
     assert result.units.scalars() == dissect(net, data, ["1"], quantile=0.1)["1"].scalars()
 
 
@@ -159,6 +161,8 @@ def test_damaged_units_and_missing_concepts_are_said_and_the_rest_is_shown():
     assert "1 units of units put out NaN" in text and "have no pixel in these images: ghost" in text
     assert result.units.dead.tolist() == [True, True, False, False, False] and result.scalars()["dead_units"] == 2
     assert not set(result.shown.tolist()) & {0, 1} and len(result.shown) == 3
+    assert "Left out: 1 of 5 units of units" in result.captions()["detectors"]
+    assert "1 of 5 concepts (they have no pixel in these images)" in result.captions()["detectors"]
     assert all(picture.float().std() > 1 for picture in result.following(result).pictures().values())
     assert all(value == value for value in result.scalars().values())
 

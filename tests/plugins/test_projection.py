@@ -167,6 +167,24 @@ def test_a_chosen_part_of_the_validation_set_is_balanced_and_stated(digits, net)
     assert len(unknown.labels) == len(probe) and not unknown.wrong.any() and unknown.pictures()
 
 
+def test_images_without_a_class_are_called_by_their_own_name(digits, net):
+    class Photographs(type(digits.splits.val)):
+        image_names = tuple(f"{n}.jpg" for n in range(len(digits.splits.val)))
+
+    photographs = Photographs(digits.splits.val.images, torch.full_like(digits.splits.val.targets, -1))
+    result = ProjectionPlugin(name="p", method="pca", images=20).look(net, replace(digits.probe, dataset=photographs))
+    thumbnails = torch.stack([photographs[int(name.removesuffix(".jpg"))][0] for name in result.image_names])
+    torch.testing.assert_close(result.thumbnails.float() / 255, thumbnails, atol=1 / 255, rtol=0)
+    assert result.image_names[7] in result.widgets()["explore"]
+
+    class Writer:
+        def add_embedding(self, _vectors, rows, *_, **__):
+            assert [row[0] for row in rows] == list(result.image_names)
+
+    result.to_tensorboard(Writer(), "p", 0)
+    assert ProjectionPlugin(name="p", method="pca", images=20).look(net, digits.probe).image_names == ()
+
+
 def test_thumbnails_of_many_images_are_smaller(digits, net, monkeypatch):
     sizes = {}
     for pixels in (2**22, 50 * 12**2, 9):

@@ -27,6 +27,11 @@ class Concepts:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def largest(self) -> int:
+        """How many concepts the largest category has."""
+        return max((self.category.count(k) for k in range(len(self.categories))), default=0)
+
 
 @dataclass(frozen=True)
 class Labels:

@@ -1,5 +1,6 @@
 """The concept data of a study: what it was given, what the data set knows of its pixels, or its classes."""
 
+import warnings
 from typing import Protocol, cast, runtime_checkable
 
 import torch
@@ -8,6 +9,9 @@ from torch import Tensor
 from interp.dissection.concepts.data import Chosen, ConceptData, Concepts, Labels, TensorConcepts
 from interp.errors import UserError
 from interp.probe import LabelledImages, Probe
+
+ENOUGH = "enough"  # images: 10 a concept of the largest category, within what is worth its time
+EACH, LEAST, MOST = 10, 300, 3000
 
 
 @runtime_checkable
@@ -39,9 +43,19 @@ class ClassConcepts:
         return Labels(label.int().expand(1, *self.size), (label >= 0).view(1))
 
 
-def concept_data(probe: Probe, given: ConceptData | None = None, images: int | None = None) -> ConceptData:
+def enough(concepts: Concepts) -> int:
+    """How many images tell of `concepts`: 10 for each of the largest category, at least 300 and at most 3,000.
+
+    >>> enough(Concepts(("a", "b", "c"), ("k",), (0, 0, 0)))
+    300
+    """
+    return min(max(LEAST, EACH * concepts.largest), MOST)
+
+
+def concept_data(probe: Probe, given: ConceptData | None = None, images: int | str | None = None) -> ConceptData:
     """`given`, or else the concepts of the probe's data set: its own, or its classes; at most `images`, evenly spread.
 
+    `images` "enough": as many as `enough` says; None: all. Warns of classes that have an image, but none among these.
     Raises UserError where nothing is labelled, and for images with other channels than the probe's.
     """
     data = given or _own(probe)
@@ -49,9 +63,28 @@ def concept_data(probe: Probe, given: ConceptData | None = None, images: int | N
         raise UserError("the concept data hold no images")
     if (found := len(data.image(0))) != (wanted := probe.images.shape[1]):
         raise UserError(f"images of the concept data have {found} channels, those that the network takes {wanted}")
-    if images is None or images >= len(data):
+    count = enough(data.concepts) if images == ENOUGH else images
+    if isinstance(count, str):
+        raise UserError(f"images={images!r}: give a whole number, null for all, or {ENOUGH}")
+    if count is None or count >= len(data):
         return data
-    return Chosen(data, torch.linspace(0, len(data) - 1, images).round().long().tolist())
+    chosen = Chosen(data, torch.linspace(0, len(data) - 1, count).round().long().tolist())
+    if isinstance(data, ClassConcepts):
+        _warn_of_unseen(data.dataset.targets, chosen)
+    return chosen
+
+
+def _warn_of_unseen(targets: Tensor, chosen: Chosen) -> None:
+    """Warn of classes in `targets` (N,) that no image of `chosen` is of."""
+    there = targets[targets >= 0].unique()
+    unseen = int((~torch.isin(there, targets[list(chosen.indices)])).sum())
+    if unseen:
+        each = EACH * len(there)
+        warnings.warn(
+            f"{unseen} of {len(there)} classes have no image among the {len(chosen)} that are looked at: nothing can "
+            f"be told of them. images={min(each, len(targets))} would show most some times, null all",
+            stacklevel=3,
+        )
 
 
 def targets_of(probe: Probe, data: ConceptData, given: ConceptData | None) -> Tensor | None:

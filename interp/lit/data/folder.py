@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from interp.errors import UserError
+from interp.files import readable
 from interp.image_file import ENDINGS, as_seen, hidden, middle, opened
 from interp.lit.data.images import Splits
 
@@ -34,6 +35,8 @@ class ImageFiles(Dataset):
         self.transform = v2.Compose(
             [v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
         )
+        base = os.path.commonpath([file.parent for file in files]) if files else ""
+        self.image_names = [readable(file.relative_to(base).as_posix()) for file in files]
         self._reported = torch.zeros(len(files), dtype=torch.bool).share_memory_()  # by whichever worker
 
     def __len__(self) -> int:
