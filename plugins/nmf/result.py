@@ -9,6 +9,7 @@ from torch import Tensor
 from interp.factorization import match_groups
 from interp.factorization.groups import hoyer_sparsity
 from interp.result import Result
+from interp.vectors import fraction
 from plugins.nmf import view
 
 PAST = 16  # earlier looks that are kept, at most
@@ -84,7 +85,7 @@ class NMFResult(Result):
     def _scalars_of_effects(self) -> dict[str, float]:
         if not len(self.effects):
             return {}
-        residual = self.residual_effects.abs().sum() / self.effects.abs().sum().clamp_min(1e-12)
+        residual = fraction(self.residual_effects.abs().sum(), self.effects.abs().sum())
         scalars = {"effect_residual": float(residual)}
         if len(self.exact_effects):
             scalars["effect_agreement"] = correlation(self.effects, self.exact_effects)

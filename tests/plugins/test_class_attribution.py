@@ -131,3 +131,9 @@ def test_retrievers_are_on_the_dog_and_cats_on_the_cat():
     assert on_dog[dog] > 0.7 and on_dog[1 - dog] < 0.2
     assert {"flat-coated retriever", "Gordon setter"} <= set(names[dog])
     assert {"tabby", "tiger cat", "Egyptian cat"} <= set(names[1 - dog])
+
+
+def test_shares_of_small_attributions_are_shares(trained):
+    result = ClassAttributionPlugin(name="c", layers=["block3"]).look(*trained)
+    small = replace(result, maps=1e-17 * result.maps, weights=1e-17 * result.weights)
+    assert small.scalars() == pytest.approx(result.scalars(), rel=1e-4)
