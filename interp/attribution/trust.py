@@ -13,11 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from interp.attribution.methods import COMPLETE, SENSITIVITIES, Task, attribute, completeness_error, settled
+from interp.attribution.random_copies import cascade, some, tells_apart
 from interp.attribution.saliency import spearman
-from interp.network.replica import replica
 from interp.parts import attempt
 
-STAGES = 4  # of the cascade that randomises the weights from the top
 CURVE = 8  # points of a deletion or insertion curve
 
 
@@ -94,41 +93,25 @@ def class_correlation(net: nn.Module, method: str, task: Task, maps: Tensor) -> 
 
     Raises ValueError where there is one class.
     """
-    logits = torch.cat([net(part.images) for part in task.parts()]).float()
+    logits = _logits(net, task)
     if logits.shape[1] < 2:
         raise ValueError("there is no other class")
     other = logits.scatter(1, task.targets[:, None], -torch.inf).argmax(dim=1)
     return similarity(maps, attribute(net, method, replace(task, targets=other)).sum(dim=1))
 
 
-def weights_correlation(net: nn.Module, method: str, task: Task, maps: Tensor) -> float:
-    """Similarity of `maps` to those of the network with random weights, mean over a cascade (Adebayo et al. 2018)."""
-    similarities = [similarity(maps, attribute(other, method, task).sum(dim=1)) for other in cascade(net)]
-    return sum(similarities) / len(similarities)
-
-
-def cascade(net: nn.Module, stages: int = STAGES) -> Iterator[nn.Module]:
-    """Copies of `net` whose topmost 1/n, 2/n, ... n/n layers with weights are initialised anew, from the top down.
-
-    Draws from torch's global stream. What a layer does not reset itself (its weights under weight norm) is shuffled.
-    """
-    copy = replica(net)
-    layers = [module for module in copy.modules() if any(True for _ in module.parameters(recurse=False))][::-1]
-    for part in torch.arange(len(layers)).tensor_split(min(stages, len(layers))):
-        for index in part.tolist():
-            _randomise(layers[index])
-        yield copy
-
-
 @torch.no_grad()
-def _randomise(layer: nn.Module) -> None:
-    weights = list(layer.parameters(recurse=False))
-    before = [weight.clone() for weight in weights]
-    if callable(reset := getattr(layer, "reset_parameters", None)):
-        reset()
-    for weight in [weight for weight, old in zip(weights, before, strict=True) if torch.equal(weight, old)]:
-        order = torch.randperm(weight.numel()).to(weight.device)
-        weight.copy_(weight.flatten()[order].view_as(weight))
+def weights_correlation(net: nn.Module, method: str, task: Task, maps: Tensor) -> float:
+    """Similarity of `maps` to those of the network with random weights, mean over a cascade (Adebayo et al. 2018).
+
+    Raises ValueError where random weights leave no difference between the images.
+    """
+    similarities = []
+    for copy in cascade(net, task.images):
+        if not tells_apart(copy(some(task.images))):
+            raise ValueError("random weights are no control: with them the answer is the same for all images")
+        similarities.append(similarity(maps, attribute(copy, method, task).sum(dim=1)))
+    return sum(similarities) / len(similarities)
 
 
 def ranking(method: str, maps: Tensor) -> Tensor:
@@ -159,8 +142,12 @@ def _mixed(images: Tensor, others: Tensor, order: Tensor) -> Iterator[Tensor]:
 @torch.no_grad()
 def probability(net: nn.Module, task: Task) -> Tensor:
     """The probabilities (B,) of the targets."""
-    probabilities = [net(p.images).float().softmax(dim=1).gather(1, p.targets[:, None])[:, 0] for p in task.parts()]
-    return torch.cat(probabilities)
+    return _logits(net, task).softmax(dim=1).gather(1, task.targets[:, None])[:, 0]
+
+
+@torch.no_grad()
+def _logits(net: nn.Module, task: Task) -> Tensor:
+    return torch.cat([net(part.images).float() for part in task.parts()])
 
 
 def change_under_noise(net: nn.Module, method: str, task: Task) -> float:

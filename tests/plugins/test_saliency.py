@@ -89,10 +89,10 @@ def test_random_weights_and_another_class_expose_guided_backprop_and_clear_the_g
 
 
 def test_the_cascade_goes_from_the_top_to_the_bottom_and_leaves_the_network(trained):
-    net, _ = trained
+    net, probe = trained
     before = {name: value.clone() for name, value in net.state_dict().items()}
     changed = []
-    for other in cascade(net, stages=4):
+    for other in cascade(net, probe.images, stages=4):
         state = other.state_dict()
         changed.append({name for name in before if not torch.equal(before[name], state[name])})
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
@@ -258,3 +258,12 @@ def test_without_another_class_no_map_can_be_the_same_for_it():
     result = SaliencyPlugin(name="s", methods=["gradient"]).look(net, probe)
     assert "gradient's class correlation (there is no other class)" in result.left_out
     assert "class_correlation" not in result.checks["gradient"] and "deletion_gain" in result.checks["gradient"]
+
+
+def test_random_weights_whose_signal_dies_out_are_no_control():
+    probe = Probe(torch.rand(3, 1, 16, 16), torch.arange(3), ("a", "b", "c"), torch.arange(3))
+    dead = nn.Sequential(nn.Conv2d(1, 4, 5), nn.Threshold(1e9, 0.0), nn.Conv2d(4, 4, 5), nn.ReLU())
+    net = nn.Sequential(dead, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
+    result = SaliencyPlugin(name="s", methods=["gradient"], checks="all").look(net, probe)
+    assert "weights_correlation" not in result.checks["gradient"]
+    assert any("random weights are no control" in text for text in result.left_out)
