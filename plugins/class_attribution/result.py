@@ -43,12 +43,15 @@ class ClassAttributionResult(Result):
         return self.weights.topk(min(self.shown, len(self.class_names)), dim=3)
 
     def scalars(self) -> dict[str, float]:
+        """`concentration`: what the shown labels have of all weights; `_null`: if all factors pushed classes alike."""
         maps = directions(self.maps.flatten(3))  # a dead factor stays 0
         factors = maps.shape[2]
         overlap = (maps @ maps.mT).triu(diagonal=1).sum(dim=(2, 3)) / max(1, factors * (factors - 1) / 2)
+        together = self.weights.sum(dim=2).topk(min(self.shown, len(self.class_names)), dim=2).values
         return {
             "relative_error": float(self.relative_error.mean()),
             "negative_share": float(self.negative_share.mean()),
             "separation": float((1 - overlap.mean()).clamp(0, 1)) if factors > 1 else 0.0,
             "concentration": float(fraction(self.top()[0].sum(), self.weights.sum())),
+            "concentration_null": float(fraction(together.sum(), self.weights.sum())),
         }

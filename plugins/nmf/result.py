@@ -69,6 +69,16 @@ class NMFResult(Result):
         """(E, K) cosine of each group as it is now to what it was at each earlier look."""
         return (self.past * self.channel).sum(dim=2)
 
+    @property
+    def linear_tail(self) -> bool:
+        """Whether the network after the layer is linear in the groups: both kinds of effects are the same, to rounding.
+
+        By construction then, whatever the groups are, so that their agreement says nothing.
+        """
+        if not len(self.effects) or not len(self.exact_effects):
+            return False
+        return bool((self.effects - self.exact_effects).abs().amax() <= 1e-3 * self.exact_effects.abs().amax())
+
     def scalars(self) -> dict[str, float]:
         energy = self.spatial.square().sum(dim=(0, 2, 3))
         return {
@@ -87,7 +97,7 @@ class NMFResult(Result):
             return {}
         residual = fraction(self.residual_effects.abs().sum(), self.effects.abs().sum())
         scalars = {"effect_residual": float(residual)}
-        if len(self.exact_effects):
+        if len(self.exact_effects) and not self.linear_tail:
             scalars["effect_agreement"] = correlation(self.effects, self.exact_effects)
         return scalars
 
