@@ -89,7 +89,7 @@ def _about_caricatures(result: "CaricatureResult") -> str:
     shares = result.scalars()
     nearer = "there is no image of another class to be nearer to"
     if "identified" in shares:
-        nearer = f"{shares['identified']:.0%} are nearer to their image than to any image of another class"
+        nearer = f"{shares['identified']:.0%} are nearer to their image than to any of another class here"
     if "recognised" in shares:
         nearer += f", and the network gives {shares['recognised']:.0%} the class that it gives the image (grey: "
         nearer += f"{shares['start_recognised']:.0%})"
