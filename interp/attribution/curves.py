@@ -30,6 +30,13 @@ class Chance:
         mean = better.double().mean()
         return float(mean), float(fraction(mean, error))
 
+    def gains(self, deleted: Tensor, inserted: Tensor) -> dict[str, float]:
+        """How much better than chance areas (B,) of deletion and insertion are, each as `gain` has it."""
+        expected = self.areas.mean(dim=0)
+        better = {"deletion": expected - deleted, "insertion": inserted - expected}
+        pairs = {name: self.gain(of) for name, of in better.items()}
+        return {f"{name}_{kind}": of[i] for name, of in pairs.items() for i, kind in enumerate(("gain", "z"))}
+
     @classmethod
     def of(cls, net: nn.Module, task: Task, orders: int = ORDERS) -> "Chance":
         """As many as fit into a batch are tried at once. Draws from torch's global stream."""

@@ -58,16 +58,11 @@ def map_checks(
     task = settled(net, method, task)
     attributions = attribute(net, method, task)
     maps = attributions.sum(dim=1)
-    deleted, inserted = areas(net, task, ranking(method, maps), chance.ends)
-    expected = chance.areas.mean(dim=0)
-    deletion, insertion = chance.gain(expected - deleted), chance.gain(inserted - expected)
+    gains = chance.gains(*areas(net, task, ranking(method, maps), chance.ends))
     checks: dict[str, Callable[[], float]] = {
         "class_correlation": lambda: class_correlation(net, method, task, maps),
         "weights_correlation": lambda: weights_correlation(net, method, task, maps),
-        "deletion_gain": lambda: deletion[0],
-        "deletion_z": lambda: deletion[1],
-        "insertion_gain": lambda: insertion[0],
-        "insertion_z": lambda: insertion[1],
+        **{name: partial(gains.__getitem__, name) for name in gains},
         "change_under_noise": lambda: change_under_noise(net, method, task),
         "completeness_error": lambda: completeness_error(net, task, attributions),
     }
