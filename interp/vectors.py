@@ -5,7 +5,6 @@ Nothing is added to lengths, and these never overflow.
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 
 def directions(vectors: Tensor, dim: int | tuple[int, ...] = -1) -> Tensor:
@@ -34,6 +33,18 @@ def pearson(first: Tensor, second: Tensor) -> Tensor:
     return torch.where(length > 0, (first * second).sum(dim=1) / length.clamp_min(1e-300), 0)
 
 
+def fraction(part: Tensor, whole: Tensor) -> Tensor:
+    """What `part` is of `whole`, however small both are; 0 where there is nothing of the whole."""
+    return torch.where(whole > 0, part / torch.where(whole > 0, whole, 1), 0)
+
+
+def energy(values: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    """Sums of squares along `dim` in float64; squares of small numbers are not lost."""
+    largest = values.abs().amax()
+    unit = torch.where(largest > 0, largest, 1)
+    return (values / unit).square().sum(dim=dim).double() * unit.double() ** 2
+
+
 def spearman(first: Tensor, second: Tensor) -> Tensor:
     """Rank correlation (B,) float64 in [-1, 1] of each row of two tensors (B, M); ties share their mean rank.
 
@@ -56,7 +67,7 @@ def _ranks(rows: Tensor) -> Tensor:
 
 def correlations(first: Tensor, second: Tensor) -> Tensor:
     """Pearson's correlations (K, K') of each row of `first` (K, M) with each of `second` (K', M); 0 of a constant."""
-    first, second = (normalize(rows - rows.mean(dim=1, keepdim=True), dim=1) for rows in (first, second))
+    first, second = (directions(rows - rows.mean(dim=1, keepdim=True)) for rows in (first, second))
     return first @ second.T
 
 

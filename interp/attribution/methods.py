@@ -14,6 +14,7 @@ from interp.errors import UserError, unknown
 from interp.network.layers import Layer, choose_layer
 from interp.parts import reason
 from interp.result import finite
+from interp.vectors import fraction
 
 RELU = frozenset(["relu"])
 
@@ -137,7 +138,7 @@ def completeness_error(net: nn.Module, task: Task, found: Tensor) -> float:
 
     sums, difference = found.float().flatten(1).sum(dim=1), chosen(task.images) - chosen(task.blanks)
     rounding = 1e-4 * found.float().abs().flatten(1).sum(dim=1)  # where they cancel each other, that is what is left
-    return float(((sums - difference).abs() / difference.abs().maximum(rounding).clamp_min(1e-6)).median())
+    return float(fraction((sums - difference).abs(), difference.abs().maximum(rounding)).median())
 
 
 def _gradient(net: nn.Module, task: Task) -> Tensor:

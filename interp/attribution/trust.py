@@ -5,50 +5,51 @@ others its sign counts (`ranking`).
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from interp.attribution.curves import Chance, areas, logits
 from interp.attribution.methods import COMPLETE, SENSITIVITIES, Task, attribute, completeness_error, settled
+from interp.attribution.random_copies import cascade, some, tells_apart
 from interp.attribution.saliency import spearman
-from interp.network.replica import replica
 from interp.parts import attempt
-
-STAGES = 4  # of the cascade that randomises the weights from the top
-CURVE = 8  # points of a deletion or insertion curve
-
 
 # Each check with its limit: failed above it or, where it is negative, below it without the sign; and what that means.
 LIMITS = {
     "class_correlation": (0.5, "much the same for another class (so it shows the image, not the answer)"),
     "weights_correlation": (0.5, "much the same with random weights (so it does not show what was learnt)"),
     "deletion_gain": (-0.02, "no better than chance at finding the pixels whose loss lowers the answer"),
+    "deletion_z": (-2.0, "no better than random orders of the pixels at finding those whose loss lowers the answer"),
     "insertion_gain": (-0.02, "no better than chance at finding the pixels that are enough for the answer"),
+    "insertion_z": (-2.0, "no better than random orders of the pixels at finding those that are enough for the answer"),
     "change_under_noise": (1.0, "unstable: an invisible change of the image changes it by more than itself"),
     "completeness_error": (0.1, "not adding up to the difference of the logits, where more steps may help"),
 }
+SIGNIFICANCE = {"deletion_gain": "deletion_z", "insertion_gain": "insertion_z"}  # judged instead, where it is known
 
 
 def map_checks(
     net: nn.Module,
     method: str,
     task: Task,
-    chance: tuple[Tensor, Tensor],
+    chance: Chance,
     *,
     weights: bool = True,
     left_out: list[str] | None = None,
 ) -> dict[str, float]:
     """The checks of one method's maps that can be made, by name; `weights` asks for the dearest of them.
 
-    `chance` is what `areas` finds for a random order of the pixels. `left_out` gets those that fail, with the reason.
+    `left_out` gets those that fail, with the reason.
 
     - `class_correlation`: Spearman of |map| for the target with that for another class
     - `weights_correlation`: the same with maps of the network with random weights, mean over a cascade
     - `deletion_gain`, `insertion_gain`: how much faster than in a random order of pixels the target's probability falls
       when the best are taken away, and rises when they come first; area between the curves, 0 is chance
+    - `deletion_z`, `insertion_z`: these in standard errors of a random order; below 2 chance would do as well
     - `change_under_noise`: largest relative change of the map when the image changes by 0.02
     - `completeness_error`, of integrated gradients and DeepLIFT: |sum - difference of logits| / |difference|
 
@@ -57,12 +58,11 @@ def map_checks(
     task = settled(net, method, task)
     attributions = attribute(net, method, task)
     maps = attributions.sum(dim=1)
-    deleted, inserted = areas(net, task, ranking(method, maps))
+    gains = chance.gains(*areas(net, task, ranking(method, maps), chance.ends))
     checks: dict[str, Callable[[], float]] = {
         "class_correlation": lambda: class_correlation(net, method, task, maps),
         "weights_correlation": lambda: weights_correlation(net, method, task, maps),
-        "deletion_gain": lambda: float((chance[0] - deleted).mean()),
-        "insertion_gain": lambda: float((inserted - chance[1]).mean()),
+        **{name: partial(gains.__getitem__, name) for name in gains},
         "change_under_noise": lambda: change_under_noise(net, method, task),
         "completeness_error": lambda: completeness_error(net, task, attributions),
     }
@@ -94,73 +94,30 @@ def class_correlation(net: nn.Module, method: str, task: Task, maps: Tensor) -> 
 
     Raises ValueError where there is one class.
     """
-    logits = torch.cat([net(part.images) for part in task.parts()]).float()
-    if logits.shape[1] < 2:
+    of_classes = logits(net, task)
+    if of_classes.shape[1] < 2:
         raise ValueError("there is no other class")
-    other = logits.scatter(1, task.targets[:, None], -torch.inf).argmax(dim=1)
+    other = of_classes.scatter(1, task.targets[:, None], -torch.inf).argmax(dim=1)
     return similarity(maps, attribute(net, method, replace(task, targets=other)).sum(dim=1))
 
 
-def weights_correlation(net: nn.Module, method: str, task: Task, maps: Tensor) -> float:
-    """Similarity of `maps` to those of the network with random weights, mean over a cascade (Adebayo et al. 2018)."""
-    similarities = [similarity(maps, attribute(other, method, task).sum(dim=1)) for other in cascade(net)]
-    return sum(similarities) / len(similarities)
-
-
-def cascade(net: nn.Module, stages: int = STAGES) -> Iterator[nn.Module]:
-    """Copies of `net` whose topmost 1/n, 2/n, ... n/n layers with weights are initialised anew, from the top down.
-
-    Draws from torch's global stream. What a layer does not reset itself (its weights under weight norm) is shuffled.
-    """
-    copy = replica(net)
-    layers = [module for module in copy.modules() if any(True for _ in module.parameters(recurse=False))][::-1]
-    for part in torch.arange(len(layers)).tensor_split(min(stages, len(layers))):
-        for index in part.tolist():
-            _randomise(layers[index])
-        yield copy
-
-
 @torch.no_grad()
-def _randomise(layer: nn.Module) -> None:
-    weights = list(layer.parameters(recurse=False))
-    before = [weight.clone() for weight in weights]
-    if callable(reset := getattr(layer, "reset_parameters", None)):
-        reset()
-    for weight in [weight for weight, old in zip(weights, before, strict=True) if torch.equal(weight, old)]:
-        order = torch.randperm(weight.numel()).to(weight.device)
-        weight.copy_(weight.flatten()[order].view_as(weight))
+def weights_correlation(net: nn.Module, method: str, task: Task, maps: Tensor) -> float:
+    """Similarity of `maps` to those of the network with random weights, mean over a cascade (Adebayo et al. 2018).
+
+    Raises ValueError where random weights leave no difference between the images.
+    """
+    similarities = []
+    for copy in cascade(net, task.images):
+        if not tells_apart(copy(some(task.images))):
+            raise ValueError("random weights are no control: with them the answer is the same for all images")
+        similarities.append(similarity(maps, attribute(copy, method, task).sum(dim=1)))
+    return sum(similarities) / len(similarities)
 
 
 def ranking(method: str, maps: Tensor) -> Tensor:
     """What ranks the pixels of `maps`: the size of sensitivities, the value of contributions."""
     return maps.abs() if method in SENSITIVITIES else maps
-
-
-def areas(net: nn.Module, task: Task, order: Tensor) -> tuple[Tensor, Tensor]:
-    """Areas (B,) in [0, 1] under the curves of deletion and of insertion (Petsiuk et al. 2018) by `order` (B, H, W).
-
-    The curves are the target's probability while the pixels, highest first, are taken from the image, or come to the
-    blank one.
-    """
-
-    def area(images: Tensor, others: Tensor) -> Tensor:
-        return torch.stack([probability(net, replace(task, images=x)) for x in _mixed(images, others, order)]).mean(0)
-
-    return area(task.images, task.blanks), area(task.blanks, task.images)
-
-
-def _mixed(images: Tensor, others: Tensor, order: Tensor) -> Iterator[Tensor]:
-    """`images` with more and more of their pixels, highest in `order` (B, H, W) first, taken from `others`."""
-    ranks = order.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1).view_as(order)[:, None]
-    for count in torch.linspace(0, ranks[0].numel(), CURVE).round().tolist():
-        yield torch.where(ranks < count, others, images)
-
-
-@torch.no_grad()
-def probability(net: nn.Module, task: Task) -> Tensor:
-    """The probabilities (B,) of the targets."""
-    probabilities = [net(p.images).float().softmax(dim=1).gather(1, p.targets[:, None])[:, 0] for p in task.parts()]
-    return torch.cat(probabilities)
 
 
 def change_under_noise(net: nn.Module, method: str, task: Task) -> float:
@@ -189,7 +146,8 @@ def verdict(checks: dict[str, dict[str, float]]) -> str:
     """Sentences on which methods fail which of their `checks` (by method, then by check), and what that means."""
     sentences = []
     for check, (_, meaning) in LIMITS.items():
-        values = {method: found[check] for method, found in checks.items() if check in found}
+        better = SIGNIFICANCE.get(check)
+        values = {method: of[check] for method, of in checks.items() if check in of and better not in of}
         bad = {method: value for method, value in values.items() if failed(check, value)}
         if 2 < len(bad) == len(values):
             sentences.append(f"every method ({min(bad.values()):.2f} to {max(bad.values()):.2f}): {meaning}.")

@@ -4,14 +4,14 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, normalize
+from torch.nn.functional import adaptive_avg_pool2d
 
 from interp.errors import UserError
 from interp.factorization.encode import Basis
 from interp.factorization.reducers import factorise
 from interp.factorization.trust import choose_groups
 from interp.processes.share import gathered, summed
-from interp.vectors import correlations, matched
+from interp.vectors import correlations, directions, energy, fraction, matched
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ def fitted_groups(
 
 def _negative_share(rows: Tensor, shared: bool) -> float:
     """What negative values have of the rows' sum of squares, of all processes where they share the rows."""
-    sums = torch.stack([rows.square().sum(), rows.clamp_max(0).square().sum()])
-    energy, below = summed(sums) if shared else sums
-    return float(below / energy.clamp_min(1e-30))
+    sums = torch.stack([energy(rows, (0, 1)), energy(rows.clamp_max(0), (0, 1))])
+    whole, below = summed(sums) if shared else sums
+    return float(fraction(below, whole))
 
 
 def horizontal_peak(spatial: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ def match_groups(channel: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
     Both (K,): int64 indices into `channel`, one to one, and float32 cosines; the assignment with the largest sum of
     cosines (Hungarian algorithm). A dead group (a row of zeros) has cosine 0 to all.
     """
-    cosine = normalize(previous, dim=1) @ normalize(channel, dim=1).T
+    cosine = directions(previous) @ directions(channel).T
     order = matched(cosine)[1]
     return order, cosine.gather(1, order[:, None])[:, 0]
 

@@ -56,6 +56,8 @@ def caricature(layer: str, power: float = 0, cosine_power: float = 0) -> Objecti
     """d * q^power * max(0.1, cos)^cosine_power with d = <reference, a>, q = max(0.1, d / |a|); needs `reference`.
 
     Over all channels and positions together. With cosine_power 0 Lucid's, whose q is |reference| times the cosine.
+    The floor of q is Lucid's, in units of activations: where |reference| is below 0.1 `power` changes nothing, and
+    `cosine_power`, which has no unit, does what it says.
     """
 
     def value(look: Look) -> Tensor:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from interp.confusion import answers
 from interp.network.layers import Layer
 from interp.vectors import cosine, directions
 
@@ -23,6 +24,26 @@ def identified(
         nearest_other = alike.masked_fill(~other, -2).amax(dim=1)
         columns.append((alike.diagonal() > nearest_other).float().masked_fill(~other.any(dim=1), -1))
     return torch.stack(columns, dim=1)
+
+
+@torch.no_grad()
+def recognised(net: nn.Module, pictures: Tensor, images: Tensor, batch_size: int) -> Tensor:
+    """(B, L) 1 where the network's likeliest class of a picture, of `pictures` (B, L, C, H, W), is that of its image.
+
+    -1 where it has none for the image: its logits are NaN or infinite.
+    """
+    everything = torch.cat([images[:, None], pictures], dim=1)
+    logits = torch.cat([net(part) for part in everything.flatten(0, 1).split(batch_size)])
+    classes = answers(logits).unflatten(0, everything.shape[:2])
+    return (classes[:, 1:] == classes[:, :1]).float().masked_fill(classes[:, :1] < 0, -1)
+
+
+def moved(pictures: Tensor, start: Tensor) -> Tensor:
+    """(B, L) 1 where a picture, of `pictures` (B, L, C, H, W), is another than its `start` (B, C, H, W), else 0.
+
+    By one 255th a number, on average.
+    """
+    return ((pictures - start[:, None]).abs().flatten(2).mean(dim=2) >= 1 / 255).float()
 
 
 def cosines(net: nn.Module, pictures: Tensor, images: Tensor, layers: list[Layer], batch_size: int) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from interp.attribution.trust import cascade
+from interp.attribution.random_copies import cascade, some, tells_apart
 from interp.draw import stepped
 from interp.errors import UserError, unknown
 from interp.featurevis import CANVASES, COLOURS, Caricatures, attribution_caricatures, caricatures, start
@@ -18,7 +18,7 @@ from interp.parts import attempt, each_of, of_those_that_can
 from interp.probe import Probe
 from interp.words import class_index, word
 from plugins.base import Plugin, setting, spread_setting
-from plugins.caricature.likeness import cosines, identified
+from plugins.caricature.likeness import cosines, identified, moved, recognised
 from plugins.caricature.result import CaricatureResult
 
 WORDS = ("none", "true", "predicted")
@@ -71,8 +71,8 @@ class CaricaturePlugin(Plugin):
         return CaricatureResult(
             images=images, labels=tuple(probe.label_names()[b] for b in indices.tolist()),
             layers=tuple(names), targets=tuple(by_target), drawn=pictures,
-            **self._likeness(net, by_target, images, labels, chosen_layers),
-            **self._control(net, images, names, chosen_layers, options, failed), iterated=self.iterated,
+            **self._likeness(net, by_target, images, labels, chosen_layers, canvas()),
+            **self._control(net, probe, images, names, chosen_layers, options, failed), iterated=self.iterated,
             film=pictures[None, :, 0, -1], looks=(0,), left_out=(*left_out, *failed),
         )  # fmt: skip
 
@@ -118,6 +118,7 @@ class CaricaturePlugin(Plugin):
         images: Tensor,
         labels: Tensor,
         chosen_layers: list[Layer],
+        start: Tensor,
     ) -> dict[str, Tensor]:
         """The fields that say how like their images the caricatures are at the chosen layers."""
         of_targets = list(by_target.values())
@@ -126,11 +127,14 @@ class CaricaturePlugin(Plugin):
             "cosine": torch.stack([of.cosine for of in of_targets], dim=1),
             "start_cosine": of_targets[0].start_cosine,
             "identified": torch.stack(nearest, dim=1),
+            "recognised": torch.stack([recognised(net, of.pictures, images, self.batch_size) for of in of_targets], 1),
+            "start_recognised": recognised(net, start[:, None], images, self.batch_size)[:, 0],
         }
 
     def _control(
         self,
         net: nn.Module,
+        probe: Probe,
         images: Tensor,
         names: Sequence[str],
         chosen_layers: list[Layer],
@@ -143,10 +147,13 @@ class CaricaturePlugin(Plugin):
         """
 
         def draw() -> dict[str, Tensor]:
-            random = next(cascade(net, stages=1))
+            random = next(cascade(net, probe.images, stages=1))
             pictures = self._draw(random, images, names, None, options).pictures
+            sound = moved(pictures, options["canvas"]())
+            for index, layer in enumerate(chosen_layers):
+                sound[:, index] *= tells_apart(layer.activations(random, some(probe.images), self.batch_size))
             reached = cosines(net, pictures, images, chosen_layers, self.batch_size)
-            return {"control": stepped(pictures), "control_cosine": reached}
+            return {"control": stepped(pictures), "control_cosine": reached, "control_sound": sound}
 
         fields = attempt(failed, "control", draw) if self.control else None
-        return fields or dict.fromkeys(("control", "control_cosine"), torch.zeros(0))
+        return fields or dict.fromkeys(("control", "control_cosine", "control_sound"), torch.zeros(0))

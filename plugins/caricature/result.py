@@ -3,10 +3,13 @@
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from interp.result import Result, longer_film
 from plugins.caricature import view
+
+NONE = torch.zeros(0)
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,10 @@ class CaricatureResult(Result):
     iterated: bool
     film: Tensor  # (E, B, C, H, W) the deepest layer's caricature of the first target at this look and earlier ones
     looks: tuple[int, ...]  # E numbers of these looks, from 0
+    # These are (0,) in results of version 0.1:
+    recognised: Tensor = NONE  # (B, T, L) 1 where the network's answer is that to the image, else 0; -1 without one
+    start_recognised: Tensor = NONE  # (B,) the same of the grey picture
+    control_sound: Tensor = NONE  # (B, L) 1 where the random layer tells images apart and the picture moved, else 0
 
     def following(self, previous: "CaricatureResult") -> "CaricatureResult":
         if self.layers != previous.layers or self.drawn.shape != previous.drawn.shape:
@@ -37,12 +44,18 @@ class CaricatureResult(Result):
 
     def scalars(self) -> dict[str, float]:
         by_layer = {f"cosine/{name}": float(self.cosine[:, 0, index].mean()) for index, name in enumerate(self.layers)}
-        control = {"control_cosine": float(self.control_cosine.mean())} if len(self.control) else {}
-        known = self.identified >= 0
+        shares = {name: getattr(self, name) for name in ("identified", "recognised", "start_recognised")}
+        known = {name: values[values >= 0] for name, values in shares.items()}
+        known["control_cosine"] = self.sound_cosines
         return {
             "cosine": float(self.cosine.mean()),
             "start_cosine": float(self.start_cosine.mean()),
-            **({"identified": float(self.identified[known].mean())} if known.any() else {}),
             **by_layer,
-            **control,
+            **{name: float(values.mean()) for name, values in known.items() if len(values)},
         }
+
+    @property
+    def sound_cosines(self) -> Tensor:
+        """(n,) of `control_cosine` those of controls that are some."""
+        sound = self.control_sound if len(self.control_sound) else torch.ones_like(self.control_cosine)
+        return self.control_cosine[sound > 0]

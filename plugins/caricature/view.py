@@ -56,11 +56,25 @@ def captions(result: "CaricatureResult") -> dict[str, str]:
     if len(result.looks) > 1:
         captions_of["film"] = f"The caricature at {result.layers[-1]} at earlier looks (columns; 0 is the first)."
     if len(result.control):
-        captions_of["control"] = (
-            "The same from a network with random weights: what stays recognisable here is not learnt. "
-            f"In the network itself these reach a mean cosine of {result.control_cosine.mean():.2f}."
-        )
+        captions_of["control"] = _about_control(result)
     return captions_of
+
+
+def _about_control(result: "CaricatureResult") -> str:
+    """What random weights show, or that they are no control."""
+    sound, count = result.sound_cosines, result.control_cosine.numel()
+    void = f"{count - len(sound)} of {count}" if len(sound) else "all"
+    why = (
+        f"No control: {void} of these pictures, which stay as they began or come from a layer that is the same for all "
+        "images with random weights, and tell nothing of what was learnt."
+    )
+    if not len(sound):
+        return why
+    text = (
+        "The same from a network with random weights, scaled so that its signal does not die out: what stays "
+        f"recognisable here is not learnt. In the network itself these reach a mean cosine of {sound.mean():.2f}."
+    )
+    return text if len(sound) == count else f"{text} {why}"
 
 
 def _about_caricatures(result: "CaricatureResult") -> str:
@@ -72,10 +86,13 @@ def _about_caricatures(result: "CaricatureResult") -> str:
     )
     if result.iterated:
         text += "The attribution runs from layer to layer (its authors are not sure that this is principled). "
-    share = result.scalars().get("identified")
+    shares = result.scalars()
     nearer = "there is no image of another class to be nearer to"
-    if share is not None:
-        nearer = f"{share:.0%} are nearer to their image than to any image of another class"
+    if "identified" in shares:
+        nearer = f"{shares['identified']:.0%} are nearer to their image than to any of another class here"
+    if "recognised" in shares:
+        nearer += f", and the network gives {shares['recognised']:.0%} the class that it gives the image (grey: "
+        nearer += f"{shares['start_recognised']:.0%})"
     return text + (
         f"Mean cosine to the image's own activations {result.cosine.mean():.2f} (from grey: "
         f"{result.start_cosine.mean():.2f}); {nearer}. Where that is low, the picture says little about the image; "

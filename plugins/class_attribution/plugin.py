@@ -17,6 +17,7 @@ from interp.parts import each_of, omissions
 from interp.probe import Probe
 from interp.processes.share import everyones, handed_in, part
 from interp.result import finite
+from interp.vectors import energy, fraction
 from plugins.base import Plugin, setting
 from plugins.class_attribution.result import ClassAttributionResult
 
@@ -116,8 +117,7 @@ class ClassAttributionPlugin(Plugin):
         finite(attributions, f"the attributions at {layer.name}")
         scale = self._scale(logits)
         rows = (attributions * scale[..., None, None]).flatten(2).mT.contiguous()  # (B, P, J)
-        energy = rows.square().sum(dim=(1, 2)).clamp_min(1e-30)
-        negative = rows.clamp_max(0).square().sum(dim=(1, 2)) / energy
+        negative = fraction(energy(rows.clamp_max(0), (1, 2)), energy(rows, (1, 2))).float()
         fitting = min(self.factors, *rows.shape[1:])
         factors = nmf(rows.clamp_min(0), fitting)
         maps = factors.spatial.mT.unflatten(2, attributions.shape[2:])

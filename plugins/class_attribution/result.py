@@ -4,10 +4,11 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from interp.factorization import match_groups
 from interp.result import Result
+from interp.vectors import directions, fraction
 from plugins.class_attribution import view
 
 
@@ -42,12 +43,15 @@ class ClassAttributionResult(Result):
         return self.weights.topk(min(self.shown, len(self.class_names)), dim=3)
 
     def scalars(self) -> dict[str, float]:
-        maps = nn.functional.normalize(self.maps.flatten(3), dim=3)  # a dead factor stays 0
+        """`concentration`: what the shown labels have of all weights; `_null`: if all factors pushed classes alike."""
+        maps = directions(self.maps.flatten(3))  # a dead factor stays 0
         factors = maps.shape[2]
         overlap = (maps @ maps.mT).triu(diagonal=1).sum(dim=(2, 3)) / max(1, factors * (factors - 1) / 2)
+        together = self.weights.sum(dim=2).topk(min(self.shown, len(self.class_names)), dim=2).values
         return {
             "relative_error": float(self.relative_error.mean()),
             "negative_share": float(self.negative_share.mean()),
             "separation": float((1 - overlap.mean()).clamp(0, 1)) if factors > 1 else 0.0,
-            "concentration": float(self.top()[0].sum() / self.weights.sum().clamp_min(1e-12)),
+            "concentration": float(fraction(self.top()[0].sum(), self.weights.sum())),
+            "concentration_null": float(fraction(together.sum(), self.weights.sum())),
         }

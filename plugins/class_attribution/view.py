@@ -92,6 +92,18 @@ def widgets(result: "ClassAttributionResult") -> dict[str, str]:
     return {"table": html_table(columns, rows, captions(result)["factors"])}
 
 
+def _concentrated(result: "ClassAttributionResult") -> str:
+    """A sentence, with a space before it, on how much of a factor its labels tell."""
+    classes, scalars = len(result.class_names), result.scalars()
+    if classes <= result.shown:
+        return f" All {classes} classes are labels of every factor."
+    return (
+        f" The {result.shown} labels of a factor have {scalars['concentration']:.0%} of what it adds; they would have "
+        f"{scalars['concentration_null']:.0%} if all factors pushed the classes alike: only the difference tells "
+        "factors apart."
+    )
+
+
 def captions(result: "ClassAttributionResult") -> dict[str, str]:
     """What the picture shows, and how much of the attributions the factors leave out."""
     error, negative = (float(shares.mean()) for shares in (result.relative_error**2, result.negative_share))
@@ -99,8 +111,8 @@ def captions(result: "ClassAttributionResult") -> dict[str, str]:
         "factors": (
             f"Gradient x activation for {result.about} at every position, negative values set to zero, "
             f"factorised image by image. Brightness: how much is pushed there; hue: which factor. Beside it each "
-            f"factor's strongest labels with what it adds to their logits. On average the factors leave {error:.0%}"
-            f" of the positive energy unexplained, and {negative:.0%} of all energy was negative."
-            f"{omissions(result.left_out)}"
+            f"factor's strongest labels with what it adds to their logits.{_concentrated(result)} On average the "
+            f"factors leave {error:.0%} of the positive energy unexplained, and {negative:.0%} of all energy was "
+            f"negative.{omissions(result.left_out)}"
         )
     }

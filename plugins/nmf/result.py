@@ -9,6 +9,7 @@ from torch import Tensor
 from interp.factorization import match_groups
 from interp.factorization.groups import hoyer_sparsity
 from interp.result import Result
+from interp.vectors import fraction
 from plugins.nmf import view
 
 PAST = 16  # earlier looks that are kept, at most
@@ -68,6 +69,16 @@ class NMFResult(Result):
         """(E, K) cosine of each group as it is now to what it was at each earlier look."""
         return (self.past * self.channel).sum(dim=2)
 
+    @property
+    def linear_tail(self) -> bool:
+        """Whether the network after the layer is linear in the groups: both kinds of effects are the same, to rounding.
+
+        By construction then, whatever the groups are, so that their agreement says nothing.
+        """
+        if not len(self.effects) or not len(self.exact_effects):
+            return False
+        return bool((self.effects - self.exact_effects).abs().amax() <= 1e-3 * self.exact_effects.abs().amax())
+
     def scalars(self) -> dict[str, float]:
         energy = self.spatial.square().sum(dim=(0, 2, 3))
         return {
@@ -84,9 +95,9 @@ class NMFResult(Result):
     def _scalars_of_effects(self) -> dict[str, float]:
         if not len(self.effects):
             return {}
-        residual = self.residual_effects.abs().sum() / self.effects.abs().sum().clamp_min(1e-12)
+        residual = fraction(self.residual_effects.abs().sum(), self.effects.abs().sum())
         scalars = {"effect_residual": float(residual)}
-        if len(self.exact_effects):
+        if len(self.exact_effects) and not self.linear_tail:
             scalars["effect_agreement"] = correlation(self.effects, self.exact_effects)
         return scalars
 

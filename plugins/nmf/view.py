@@ -101,6 +101,19 @@ def captions(result: "NMFResult") -> dict[str, str]:
     return captions_of
 
 
+def _about_effects(result: "NMFResult") -> str:
+    """A sentence, with a space before it, on how exact the effects are, '' where there are none to compare."""
+    scalars = result.scalars()
+    if "effect_agreement" in scalars:
+        return f" Linear and exact effects correlate {scalars['effect_agreement']:.2f}."
+    if not result.linear_tail:
+        return ""
+    return (
+        " Effects are exact by construction, as the network after the layer is linear in the groups; what the groups "
+        f"leave out moves the logits by {scalars['effect_residual']:.0%} of what all of them do together."
+    )
+
+
 def _honest_line(result: "NMFResult") -> str:
     """What stands beside the picture so that a reader knows how far to trust it."""
     scalars = result.scalars()
@@ -112,8 +125,7 @@ def _honest_line(result: "NMFResult") -> str:
             f"correlate {stability:.2f} with those of random starts, the worst group {worst:.2f}: near 1 the "
             "groups are a fact, far below one choice among several"
         )
-    agreement = scalars.get("effect_agreement")
-    text += "." if agreement is None else f". Linear and exact effects correlate {agreement:.2f}."
+    text += f".{_about_effects(result)}"
     if len(result.curve):
         text += f" The count is the smallest, up to {len(result.curve)}, after which one more would explain under 2%."
     dead = int(scalars["dead_groups"])

@@ -67,6 +67,12 @@ def _how_far_to_trust(result: "ProjectionResult") -> str:
         )
     if "trustworthiness" in trust:
         text += f" Neighbours in the picture are neighbours in the layer to {trust['trustworthiness']:.0%}."
+    if trust:
+        text += (
+            f" All of that is of these {len(result.labels)} images, by the {result.vectors.shape[1]} largest principal "
+            f"components of the embeddings ({result.variance_kept:.0%} of their variance): among more images others "
+            "would be near."
+        )
     if result.method != "pca":
         text += " Distances between groups, their sizes and their density mean little in such a picture."
     return text

@@ -8,9 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from interp.attribution.curves import Chance
 from interp.attribution.methods import METHODS, Task, settled
 from interp.attribution.saliency import mean_colour
-from interp.attribution.trust import areas, map_checks
+from interp.attribution.trust import map_checks
 from interp.errors import unknown
 from interp.network.layers import Layer
 from interp.parts import attempt
@@ -122,7 +123,7 @@ class SaliencyPlugin(Plugin):
         return methods, handed_in([of_method[None] for of_method in maps.values()])[0].transpose(0, 1), checks
 
     def _by_method(
-        self, net: nn.Module, task: Task, methods: list[str], chance: tuple[Tensor, Tensor] | None, failed: list[str]
+        self, net: nn.Module, task: Task, methods: list[str], chance: Chance | None, failed: list[str]
     ) -> tuple[dict[str, Tensor], Checks]:
         """Maps (B, H, W) of the methods that can be applied, and their checks if there is `chance` to compare with."""
         maps, checks = dict[str, Tensor](), Checks()
@@ -138,9 +139,9 @@ class SaliencyPlugin(Plugin):
                 checks[method] = attempt(failed, f"{method}'s checks", check) or {}
         return maps, checks
 
-    def _chance(self, net: nn.Module, task: Task) -> tuple[Tensor, Tensor]:
+    def _chance(self, net: nn.Module, task: Task) -> Chance:
         torch.manual_seed(self.seed)
-        return areas(net, task, torch.rand_like(task.images[:, 0]))
+        return Chance.of(net, task)
 
     def _targets(self, net: nn.Module, probe: Probe) -> tuple[Tensor, str]:
         """Classes (B,) int64 whose logits are explained, and which these are in words."""

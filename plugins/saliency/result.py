@@ -7,6 +7,7 @@ from torch import Tensor
 
 from interp.attribution.saliency import spearman
 from interp.result import Result, longer_film
+from interp.vectors import fraction
 from plugins.saliency import view
 
 
@@ -43,7 +44,7 @@ class SaliencyResult(Result):
         lengths = [gradient.flatten(1).norm(dim=1) for gradient in (self.baseline, self.gradient)]
         overlay = ((self.gradient - self.baseline) * self.images).abs()
         return {
-            "baseline_share": float((lengths[0] / lengths[1].clamp_min(1e-12)).median()),
+            "baseline_share": float(fraction(*lengths).median()),
             "overlay_input_correlation": float(spearman(overlay.flatten(1), self.images.flatten(1)).mean()),
             **scalars_of_checks,
         }

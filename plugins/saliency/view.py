@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from interp.attribution.trust import LIMITS, verdict
+from interp.attribution.curves import ORDERS
+from interp.attribution.trust import LIMITS, SIGNIFICANCE, verdict
 from interp.draw import cell_side, divergent, enlarge, grid, rgb
 from interp.draw.table import html_table
 from interp.parts import drawn, omissions
@@ -105,5 +106,7 @@ def widgets(result: "SaliencyResult") -> dict[str, str]:
     limits = [
         f"{check.replace('_', ' ')} {'above' if limit > 0 else 'below'} {abs(limit):g}: {meaning}"
         for check, (limit, meaning) in LIMITS.items()
+        if check not in SIGNIFICANCE
     ]
-    return {"checks": html_table(columns, texts_of_rows, f"Bad values. {'; '.join(limits)}. nan: not checked.")}
+    about = f"A z is the gain in standard errors of {ORDERS} random orders of the pixels. nan: not checked."
+    return {"checks": html_table(columns, texts_of_rows, f"Bad values. {'; '.join(limits)}. {about}")}

@@ -21,9 +21,10 @@ def pictures(result: "SimilarityResult") -> dict[str, Tensor]:
 def captions(result: "SimilarityResult") -> dict[str, str]:
     """What is compared, how far layers moved since the look before, and which see all images as the same."""
     text = (
-        f"How alike two layers see the same {result.count} images (linear CKA of activations, averaged to at most "
-        f"{SIDE} x {SIDE} positions: 1 is the same up to rotation and scale, 0 unrelated). Neighbours that stay at "
-        "1 add nothing to each other. Values of few images are too high: compare them with each other, not with 1."
+        f"How alike two layers see the same {result.count} images (linear CKA of activations: 1 is the same up to "
+        f"rotation and scale, 0 unrelated). Grids finer than {SIDE} x {SIDE} are averaged to that, which changes their "
+        "values by some hundredths. Neighbours that stay at 1 add nothing to each other. Values of few images are too "
+        "high: compare them with each other, not with 1."
     )
     if "drift" in (scalars := result.scalars()):
         text += f" Since the look before, layers moved by {scalars['drift']:.3f} (1 - CKA, mean).{_exactness(result)}"

@@ -35,7 +35,7 @@ def test_tensors_that_are_one_stay_one():
 def test_random_weights_are_random_under_weight_norm(kind):
     """Resetting a layer's `weight` does nothing where it is computed from others at every pass."""
     net, images = make(kind), probe().images
-    other = next(cascade(net, stages=1))
+    other = next(cascade(net, images, stages=1))
     for name in ("body.0.0", "body.1.0"):
         before, after = (each.get_submodule(name).weight for each in (net, other) if each(images) is not None)
         assert not torch.allclose(before, after, atol=1e-3)

@@ -131,3 +131,26 @@ def test_retrievers_are_on_the_dog_and_cats_on_the_cat():
     assert on_dog[dog] > 0.7 and on_dog[1 - dog] < 0.2
     assert {"flat-coated retriever", "Gordon setter"} <= set(names[dog])
     assert {"tabby", "tiger cat", "Egyptian cat"} <= set(names[1 - dog])
+
+
+def test_shares_of_small_attributions_are_shares(trained):
+    result = ClassAttributionPlugin(name="c", layers=["block3"]).look(*trained)
+    small = replace(result, maps=1e-17 * result.maps, weights=1e-17 * result.weights)
+    assert small.scalars() == pytest.approx(result.scalars(), rel=1e-4)
+
+
+def test_concentration_is_compared_with_factors_that_push_the_classes_alike():
+    net, probe = planted()
+    result = ClassAttributionPlugin(name="x", shown=1).look(net, probe)
+    left, right = probe.images[:, 0, :, :4].sum(), probe.images[:, 0, :, 4:].sum()
+    whole, most = 3 * left + 1.5 * right, torch.maximum(2 * left, 1.5 * right)
+    scalars = result.scalars()
+    assert scalars["concentration"] == pytest.approx(float((2 * left + 1.5 * right) / whole), rel=1e-2)
+    assert scalars["concentration_null"] == pytest.approx(float(most / whole), rel=0.05)
+    said = result.captions()["factors"]
+    assert f"have {scalars['concentration']:.0%} of what it adds; they would have" in said
+    alike = replace(result, weights=result.weights.mean(dim=2, keepdim=True).expand_as(result.weights))
+    assert alike.scalars()["concentration"] == pytest.approx(alike.scalars()["concentration_null"])
+    everything = replace(result, shown=60)
+    assert everything.scalars()["concentration"] == everything.scalars()["concentration_null"] == pytest.approx(1)
+    assert "All 60 classes are labels of every factor." in everything.captions()["factors"]

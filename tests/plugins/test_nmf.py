@@ -70,3 +70,19 @@ def test_counts_that_do_not_fit_are_named(setting):
     (key, value), *_ = setting.items()
     with pytest.raises(UserError, match=f"plugin.nmf.{key}={value}: must be at least"):
         NMFPlugin(name="nmf", **setting)
+
+
+def test_effects_that_agree_by_construction_are_no_check(net, digits):
+    """After the last block there are only a mean and a linear layer; after the one before it another block."""
+    options = {"name": "nmf", "restarts": 0, "icon_steps": 0}
+    last, before = (NMFPlugin(layer=layer, **options).look(net, digits.probe) for layer in ("block3", "block2"))
+    assert last.linear_tail and "effect_agreement" not in last.scalars()
+    residual = last.scalars()["effect_residual"]
+    said = "exact by construction, as the network after the layer is linear in the groups; what the groups leave out "
+    assert f"{said}moves the logits by {residual:.0%}" in last.captions()["groups"]
+    assert not before.linear_tail and 0 < before.scalars()["effect_agreement"] < 1
+    assert "Linear and exact effects correlate" in before.captions()["groups"]
+    without = replace(last, exact_effects=torch.zeros(0))
+    assert not without.linear_tail and "by construction" not in without.captions()["groups"]
+    small = replace(last, **{name: 1e-17 * getattr(last, name) for name in ("effects", "residual_effects")})
+    assert small.scalars()["effect_residual"] == pytest.approx(residual, rel=1e-4)

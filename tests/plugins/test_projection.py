@@ -162,6 +162,7 @@ def test_a_chosen_part_of_the_validation_set_is_balanced_and_stated(digits, net)
     result = ProjectionPlugin(name="p", method="pca", images=50).look(net, digits.probe)
     assert result.labels.bincount().tolist() == [5] * 10
     assert "50 of 359 validation images, balanced" in result.captions()["scatter"]
+    assert "All of that is of these 50 images, by the" in result.captions()["scatter"]
     probe = replace(digits.probe, dataset=None, labels=torch.full_like(digits.probe.labels, -1))
     unknown = ProjectionPlugin(name="p", method="pca").look(net, probe)
     assert len(unknown.labels) == len(probe) and not unknown.wrong.any() and unknown.pictures()

@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from interp.attribution.methods import METHODS, Task, attribute
+from interp.attribution.curves import CURVE, Chance, areas, probability
+from interp.attribution.methods import METHODS, Task, attribute, completeness_error
+from interp.attribution.random_copies import cascade
 from interp.attribution.saliency import mean_colour, spearman
-from interp.attribution.trust import areas, cascade, change_under_noise, completeness_error, map_checks, verdict
+from interp.attribution.trust import change_under_noise, map_checks, verdict
 from interp.draw import divergent, enlarge, grid, rgb
 from interp.errors import UserError
 from interp.probe import Probe
@@ -89,10 +91,10 @@ def test_random_weights_and_another_class_expose_guided_backprop_and_clear_the_g
 
 
 def test_the_cascade_goes_from_the_top_to_the_bottom_and_leaves_the_network(trained):
-    net, _ = trained
+    net, probe = trained
     before = {name: value.clone() for name, value in net.state_dict().items()}
     changed = []
-    for other in cascade(net, stages=4):
+    for other in cascade(net, probe.images, stages=4):
         state = other.state_dict()
         changed.append({name for name in before if not torch.equal(before[name], state[name])})
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
@@ -118,6 +120,56 @@ def test_a_perfect_ranking_gains_and_its_reverse_loses():
     assert best[1] > chance[1] + 0.1 and chance[1] > worst[1] + 0.1  # insertion
 
 
+def curve_by_curve(net: nn.Module, task: Task, order: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The areas of deletion and insertion of one image after the other, pixel by pixel."""
+    areas_of_images = []
+    for image, target, ranks in zip(task.images, task.targets, order.flatten(1), strict=True):
+        first = ranks.argsort(descending=True)
+        curves = [[], []]
+        for count in torch.linspace(0, len(first), CURVE).round().int().tolist():
+            for curve, start, end in zip(curves, (image, task.blank), (task.blank, image), strict=True):
+                mixed, other = (picture.expand_as(image).reshape(len(image), -1).clone() for picture in (start, end))
+                mixed[:, first[:count]] = other[:, first[:count]]
+                curve.append(net(mixed.view_as(image)[None]).softmax(dim=1)[0, target])
+        areas_of_images.append(torch.stack([torch.stack(curve).mean() for curve in curves]))
+    return torch.stack(areas_of_images).T.unbind()
+
+
+@torch.no_grad()
+def test_curves_equal_those_pixel_by_pixel_and_random_orders_serve_both(trained):
+    net, probe = trained
+    task = Task(probe.images[:3], probe.labels[:3], net.mean, batch_size=7)
+    order = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
+    expected = curve_by_curve(net, task, order)
+    torch.testing.assert_close(areas(net, task, order), expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(areas(net, task, -order)[1], expected[0], atol=5e-3, rtol=0.02)
+    torch.manual_seed(0)
+    drawn = [torch.rand(3, 16, 16) for _ in range(8)]
+    torch.manual_seed(0)
+    chance = Chance.of(net, task)
+    torch.testing.assert_close(chance.areas, torch.stack([areas(net, task, order)[0] for order in drawn]))
+    torch.testing.assert_close(chance.ends[0], probability(net, task))
+
+
+def test_random_orders_are_not_better_than_chance_and_their_z_is_normal():
+    """Against the null itself: of 200 random orders 5% should exceed 1.645; and what is better is told at once."""
+    draw = torch.Generator().manual_seed(0)
+    net = linear(torch.stack([torch.randn(64, generator=draw), torch.zeros(64)]))
+    task = Task(torch.rand(12, 1, 8, 8, generator=draw), torch.zeros(12, dtype=torch.long), torch.zeros(1, 1, 1))
+    torch.manual_seed(0)
+    chance = Chance.of(net, task)
+    z = []
+    for _ in range(200):
+        deleted, _ = areas(net, task, torch.rand(12, 8, 8, generator=draw), chance.ends)
+        z.append(chance.gain(chance.areas.mean(dim=0) - deleted)[1])
+    spread = torch.tensor(z)
+    assert 0.75 < spread.std() < 1.3 and abs(spread.mean()) < 0.6 and (spread > 3).sum() == 0
+    checks = map_checks(net, "integrated_gradients", task, chance)
+    assert checks["deletion_z"] > 3 and checks["insertion_z"] > 3
+    nothing = linear(torch.zeros(2, 64))
+    assert Chance.of(nothing, task).gain(torch.zeros(12)) == (0.0, 0.0)
+
+
 def test_a_linear_network_is_complete_stable_and_blind_to_nothing():
     draw = torch.Generator().manual_seed(0)
     net, images = linear(torch.randn(3, 64, generator=draw)), torch.rand(4, 1, 8, 8, generator=draw)
@@ -125,7 +177,7 @@ def test_a_linear_network_is_complete_stable_and_blind_to_nothing():
     found = attribute(net, "integrated_gradients", task)
     assert completeness_error(net, task, found) < 1e-4
     assert completeness_error(net, task, 2 * found) == pytest.approx(1.0, abs=1e-3)
-    checks = map_checks(net, "gradient", task, (torch.zeros(4), torch.ones(4)), weights=False)
+    checks = map_checks(net, "gradient", task, Chance.of(net, task), weights=False)
     assert checks["change_under_noise"] == 0 and abs(checks["class_correlation"]) < 0.5
     weight = net[1].weight.detach().view(3, 1, 8, 8)
     other = net(images).scatter(1, task.targets[:, None], -torch.inf).argmax(dim=1)
@@ -152,6 +204,8 @@ def test_the_verdict_names_what_failed_and_what_it_means():
     said = verdict({"a": {"class_correlation": 0.9}, "b": {"class_correlation": 0.1, "insertion_gain": -0.2}})
     assert said.startswith("Failed checks: a (0.90): much the same for another class")
     assert "b (-0.20): no better than chance" in said
+    assert verdict({"a": {"deletion_gain": -0.2, "deletion_z": 2.5}}) == "All checks are passed."
+    assert "a (1.50): no better than random orders" in verdict({"a": {"deletion_gain": 0.2, "deletion_z": 1.5}})
     untrained = verdict(
         {method: {"deletion_gain": value} for method, value in zip("abc", (0.0, 0.01, -0.03), strict=True)}
     )
@@ -258,3 +312,12 @@ def test_without_another_class_no_map_can_be_the_same_for_it():
     result = SaliencyPlugin(name="s", methods=["gradient"]).look(net, probe)
     assert "gradient's class correlation (there is no other class)" in result.left_out
     assert "class_correlation" not in result.checks["gradient"] and "deletion_gain" in result.checks["gradient"]
+
+
+def test_random_weights_whose_signal_dies_out_are_no_control():
+    probe = Probe(torch.rand(3, 1, 16, 16), torch.arange(3), ("a", "b", "c"), torch.arange(3))
+    dead = nn.Sequential(nn.Conv2d(1, 4, 5), nn.Threshold(1e9, 0.0), nn.Conv2d(4, 4, 5), nn.ReLU())
+    net = nn.Sequential(dead, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
+    result = SaliencyPlugin(name="s", methods=["gradient"], checks="all").look(net, probe)
+    assert "weights_correlation" not in result.checks["gradient"]
+    assert any("random weights are no control" in text for text in result.left_out)
