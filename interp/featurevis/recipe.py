@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from interp.errors import unknown
-from interp.featurevis.canvas import Aligned, Canvas, Fft, Maco, Pixel, colour_matrix
+from interp.featurevis.canvas import Aligned, Canvas, Fft, Maco, Pixel, colour_matrix, usual_detail
 from interp.featurevis.objective import Objective
 from interp.featurevis.objectives import l1, l2, total_variation
 from interp.featurevis.transforms import CROPS, NAMED, Transforms, for_size
@@ -22,7 +22,7 @@ class Recipe:
     """What a render is told beside its objective."""
 
     canvas: str = "fft"  # one of CANVASES
-    colour: str = "data"  # one of COLOURS
+    colour: str = "imagenet"  # one of COLOURS
     detail: float | None = None  # of the pixels that is drawn of fft and aligned canvases, None: by size
     transforms: str | None = None  # one of NAMED, None: what suits canvas and size
     feed: int | None = None  # pixels of the shorter side of what the network gets, None: as the transforms leave it
@@ -31,15 +31,21 @@ class Recipe:
     penalties: tuple[tuple[str, float], ...] = ()  # of PENALTIES, each with its weight
     seed: int = 0
 
-    def begin(self, images: Tensor, shape: Sequence[int]) -> Canvas:
-        """The canvas for pictures of `shape` (B, C, H, W) of data like `images` (N, C, h, w)."""
+    def begin(self, images: Tensor, shape: Sequence[int], shown: Tensor | None = None) -> Canvas:
+        """The canvas for pictures of `shape` (B, C, H, W) of data like `images` (N, C, h, w).
+
+        It is grey noise or, where they are given, the images `shown` (B, C, H, W).
+        """
         if self.canvas not in CANVASES:
             raise unknown("canvas", self.canvas, CANVASES)
         matrix = colours(images, self.colour)
+        if shown is not None:
+            detail = usual_detail((shape[2], shape[3])) if self.detail is None else self.detail
+            return CANVASES[self.canvas].of(shown, colour=matrix, detail=detail)
         if self.canvas == "maco":
             return Maco.like(images, shape, colour=matrix, seed=self.seed)
-        options = {"seed": self.seed, "device": images.device, "detail": self.detail}
-        return CANVASES[self.canvas].noise(shape, colour=matrix, **options)
+        chosen = CANVASES[self.canvas]
+        return chosen.noise(shape, colour=matrix, seed=self.seed, device=images.device, detail=self.detail)
 
     def options(self, size: tuple[int, int]) -> dict[str, Any]:
         """What `render` takes for pictures of `size` (H, W)."""

@@ -6,16 +6,17 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from interp.errors import UserError
 from interp.featurevis.canvas import Canvas
 from interp.featurevis.gradients import RedirectedRelu
 from interp.featurevis.progress import GLANCE, SATURATED, Gains, steps_with_bar
 from interp.featurevis.scene import Parts, Scene
-from interp.featurevis.transforms import NONE, UNSEEN, Transforms, for_size
+from interp.featurevis.transforms import NONE, Transforms, for_size
 from interp.network.modules import frozen
 
-SIZES = (0.75, 1.0, 1.25)  # at which `kept` shows pictures, as shares of their own
+KEPT = 0.25  # of the detail in each direction: what of the objective it keeps goes with what other networks see
 
 
 @dataclass(frozen=True)
@@ -76,24 +77,20 @@ def evaluate(net: nn.Module, images: Tensor, objective: Parts, **scene: Tensor) 
 
 
 @torch.no_grad()
-def kept(
-    net: nn.Module, images: Tensor, objective: Parts, start: Tensor, *, looks: int = 4, seed: int = 0, **scene: Tensor
-) -> Tensor:
-    """(B,) what `images` (B, C, H, W) keep of their gain over `start` (B,) when they are moved and seen at other sizes.
+def kept(net: nn.Module, images: Tensor, objective: Parts, start: Tensor, **scene: Tensor) -> Tensor:
+    """(B,) what `images` (B, C, H, W) keep of their gain over `start` (B,) when a quarter of their detail is left.
 
-    Mean over `looks` random moves at each of SIZES of (objective - start) / (objective of the image itself - start):
-    1 for a picture that means as much however it is seen, about 0 for a noise that fits one view; 0 where nothing was
+    (objective of the image made four times smaller and as large again - start) / (objective of the image - start): 1
+    for a picture whose large shapes bring everything about, about 0 where its finest detail does; 0 where nothing was
     gained. `scene` as for `evaluate`.
     """
-    with frozen(net), Scene.open(net, objective, images, fold=False, **scene) as opened:
-        whole = opened.values(images) - start
-        values = []
-        for size in SIZES:
-            moves = replace(UNSEEN, feed=(round(images.shape[-2] * size), round(images.shape[-1] * size)))
-            maps = moves.draw(looks, opened.group_count, (images.shape[-2], images.shape[-1]), seed)
-            values += [opened.values(images, moves, of_look) for of_look in maps]
-    share = (torch.stack(values).mean(dim=0) - start) / torch.where(whole > 0, whole, 1.0)
-    return torch.where(whole > 0, share, 0.0)
+    size = (images.shape[-2], images.shape[-1])
+    small = [max(1, round(side * KEPT)) for side in size]
+    blurred = interpolate(
+        interpolate(images, small, mode="bilinear", antialias=True), size, mode="bilinear", align_corners=False
+    )
+    whole, left = (evaluate(net, seen, objective, **scene) - start for seen in (images, blurred))
+    return torch.where(whole > 0, left / torch.where(whole > 0, whole, 1.0), 0.0)
 
 
 def _moves(

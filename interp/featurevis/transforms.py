@@ -117,9 +117,6 @@ SMALL = Transforms(  # for 28 to 64 pixels
     jitter=0.08, scales=(0.95, 0.975, 1.0, 1.025, 1.05), angles=(*map(float, range(-5, 6)), *[0.0] * 5)
 )
 CROPS = Transforms(crop=(0.5, 0.05), noise=0.05)  # what Maco canvases want
-UNSEEN = Transforms(  # farther than pictures are moved while they are drawn
-    jitter=0.3, scales=(0.8, 0.9, 1.0, 1.1, 1.2), angles=(-15.0, -7.0, 0.0, 7.0, 15.0)
-)
 NAMED = {"standard": STANDARD, "lucid": LUCID, "small": SMALL, "crops": CROPS, "none": NONE}
 
 
