@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from interp.draw import enlarge, grid, note, rgb
+from interp.draw import cell_side, enlarge, grid, note, rgb
 from interp.parts import drawn, omissions
 
 if TYPE_CHECKING:
     from plugins.feature_visualization.result import FeatureVisualizationResult
 
-SIDE = 96  # pixels of a picture
 OPAQUE = 0.95  # of the pixels by how much they mattered: those above it are shown as they are
 
 
@@ -25,11 +24,11 @@ def pictures(result: "FeatureVisualizationResult") -> dict[str, Tensor]:
 
 def _channels(result: "FeatureVisualizationResult") -> Tensor:
     """A row a channel: its picture, the objective in numbers, and the images that excite it most and least."""
-    count = min(result.shown, len(result.images))
+    count, side = min(result.shown, len(result.images)), cell_side(result.drawn)
     order = result.of_images.argsort(dim=1, descending=True, stable=True)
-    thumbnails = enlarge(rgb(result.images), SIDE)
+    thumbnails = enlarge(rgb(result.images), side)
     most, least = thumbnails[order[:, :count]], thumbnails[order[:, len(result.images) - count :]]
-    cells = torch.cat([enlarge(rgb(_shown(result)), SIDE)[:, None], _notes(result)[:, None], most, least], dim=1)
+    cells = torch.cat([enlarge(rgb(_shown(result)), side)[:, None], _notes(result, side)[:, None], most, least], dim=1)
     class_names = result.class_names or ("",) * len(result.layers)
     channels = [name or str(channel) for name, channel in zip(class_names, result.channels.tolist(), strict=True)]
     names = [f"{layer}: {channel}" for layer, channel in zip(result.layers, channels, strict=True)]
@@ -46,15 +45,15 @@ def _shown(result: "FeatureVisualizationResult") -> Tensor:
     return result.drawn * opacity + (1 - opacity)
 
 
-def _notes(result: "FeatureVisualizationResult") -> Tensor:
-    """The objective on picture, images and start, and what of it is left when blurred, in words: (N, 3, SIDE, SIDE)."""
+def _notes(result: "FeatureVisualizationResult", side: int) -> Tensor:
+    """The objective on picture, images and start, and what of it is left when blurred, in words: (N, 3, side, side)."""
     best, least = result.of_images.amax(dim=1), result.of_images.amin(dim=1)
     rows = torch.stack([result.values, best, least, result.start], dim=1).tolist()
     names, white = ("picture", "best", "least", "start"), torch.ones(3)
     lines = [[(f"{name} {value:.3g}", white) for name, value in zip(names, row, strict=True)] for row in rows]
     for row_of_channel, share in zip(lines, result.kept.tolist(), strict=False):
         row_of_channel.append((f"blurred {share:.0%}", white))
-    return torch.stack([note(lines_of_channel, SIDE) for lines_of_channel in lines])
+    return torch.stack([note(lines_of_channel, side) for lines_of_channel in lines])
 
 
 def _activation_grid(result: "FeatureVisualizationResult") -> Tensor:
