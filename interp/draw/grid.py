@@ -13,7 +13,9 @@ HEADER, LONGEST = 22, 220  # pixels: height above a column of one line, and of a
 
 
 def enlarge(images: Tensor, side: int) -> Tensor:
-    """Images or maps (B, C, H, W) at height and width `side`, by nearest neighbour: no detail is invented."""
+    """Images or maps (B, C, H, W) at height and width `side`; larger by nearest neighbour: no detail is invented."""
+    if min(images.shape[-2:]) > side:
+        return interpolate(images.float(), size=(side, side), mode="bilinear", antialias=True)
     return interpolate(images.float(), size=(side, side), mode="nearest-exact")
 
 

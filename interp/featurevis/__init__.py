@@ -6,8 +6,8 @@ from interp.featurevis.canvas import Aligned, Canvas, Fft, Maco, Pixel, colour_m
 from interp.featurevis.caricature import Caricatures, attribution_caricatures, caricatures
 from interp.featurevis.cells import ActivationGrid, activation_grid, mosaic
 from interp.featurevis.objective import Objective
-from interp.featurevis.render import Rendered, evaluate, render
-from interp.featurevis.start import CANVASES, COLOURS, colours, start
+from interp.featurevis.recipe import CANVASES, COLOURS, Recipe, colours
+from interp.featurevis.render import Rendered, evaluate, kept, render
 from interp.featurevis.transforms import Transforms
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Maco",
     "Objective",
     "Pixel",
+    "Recipe",
     "Rendered",
     "Transforms",
     "activation_grid",
@@ -30,9 +31,9 @@ __all__ = [
     "colour_matrix",
     "colours",
     "evaluate",
+    "kept",
     "mosaic",
     "objectives",
     "render",
-    "start",
     "transforms",
 ]

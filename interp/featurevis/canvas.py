@@ -11,6 +11,8 @@ from torch.nn.functional import interpolate
 from interp.errors import UserError
 
 IMAGENET = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])  # Lucid's, not normalised
+LARGE = 64  # pixels: of larger pictures not every pixel is drawn
+DETAIL = 4 / 7  # of their pixels, in each direction: finer detail pleases its own network and tells another nothing
 SPREAD = 0.01  # standard deviation of the parameters at the start: nearly uniform grey
 
 
@@ -21,9 +23,14 @@ class Canvas:
     parameters: list[Tensor]
     size: tuple[int, int]  # H, W
     colour: Tensor | None = None  # (C, C), None to leave the channels as they are
-    rate: ClassVar[float] = 0.08
+    detail: float = 1.0  # of the pixels of an Fft that are drawn, in each direction; others lie between them
     optimizer: ClassVar[Callable[..., torch.optim.Optimizer]] = torch.optim.Adam
     own: ClassVar[int] = 1  # parameters that hold something for each image; all images share those after them
+
+    @property
+    def rate(self) -> float:
+        """The usual learning rate."""
+        return 0.05 if min(self.size) > LARGE else 0.08
 
     def field(self) -> Tensor:
         """The picture (B, C, H, W) before colours are mixed and squeezed into [0, 1]."""
@@ -35,27 +42,33 @@ class Canvas:
         return torch.sigmoid(field if self.colour is None else mix(field, self.colour))
 
     @classmethod
-    def of(cls, images: Tensor, *, colour: Tensor | None = None, margin: float = 0.01) -> Self:
-        """The canvas that shows `images` (B, C, H, W) but for values nearer than `margin` to 0 or 1.
+    def of(cls, images: Tensor, *, colour: Tensor | None = None, margin: float = 0.01, detail: float = 1.0) -> Self:
+        """The canvas that shows `images` (B, C, H, W) but for values nearer than `margin` to 0 or 1, and less `detail`.
 
         At 0 and 1 themselves no gradient passes the sigmoid.
         """
         field = torch.logit(images.detach().float(), eps=margin)
         matrix = _colour(colour, images.shape[1], images.device)
         field = field if matrix is None else mix(field, torch.linalg.inv(matrix))
-        return cls(cls.encode(field), _size(images), matrix)
+        return cls(cls.encode(field, detail), _size(images), matrix, detail)
 
     @classmethod
-    def noise(cls, shape: Sequence[int], *, colour: Tensor | None = None, seed: int = 0, device="cpu") -> Self:
+    def noise(
+        cls, shape: Sequence[int], *, colour: Tensor | None = None, seed: int = 0, device="cpu",
+        detail: float | None = None,
+    ) -> Self:  # fmt: skip
         """Nearly grey images of `shape` (B, C, H, W), the same for a `seed` on every device.
 
         `colour` (C, C) is a `colour_matrix`; by default Lucid's ImageNet one for three channels, none otherwise. The
-        first images are the same whatever B is.
+        share `detail` of the pixels is drawn in each direction, by default all up to `LARGE`, else `DETAIL`. The first
+        images are the same whatever B is.
         """
         _, channels, height, width = shape
         matrix = _colour(colour, channels, device)
-        parameters = [SPREAD * torch.randn(s, generator=torch.Generator().manual_seed(seed)) for s in cls.shapes(shape)]
-        return cls([p.to(device) for p in parameters], (height, width), matrix)
+        detail = usual_detail((height, width)) if detail is None else detail
+        shapes = cls.shapes(shape, detail)
+        parameters = [SPREAD * torch.randn(s, generator=torch.Generator().manual_seed(seed)) for s in shapes]
+        return cls([p.to(device) for p in parameters], (height, width), matrix, detail)
 
     def repeated(self, count: int) -> Self:
         """The canvas of `count` times these images in a row; what they share, more of them share."""
@@ -63,12 +76,12 @@ class Canvas:
         return replace(self, parameters=of_each_image + self.parameters[self.own :])
 
     @staticmethod
-    def shapes(shape: Sequence[int]) -> list[tuple[int, ...]]:
+    def shapes(shape: Sequence[int], detail: float) -> list[tuple[int, ...]]:
         """Shapes of the parameters for images of `shape` (B, C, H, W)."""
         return [tuple(shape)]
 
     @staticmethod
-    def encode(field: Tensor) -> list[Tensor]:
+    def encode(field: Tensor, detail: float) -> list[Tensor]:
         """The parameters that draw `field` (B, C, H, W)."""
         return [field]
 
@@ -78,20 +91,26 @@ class Pixel(Canvas):
 
 
 class Fft(Canvas):
-    """Fourier coefficients divided by frequency, so that a step changes all scales alike; (B, C, H, W//2+1, 2)."""
+    """Fourier coefficients divided by frequency, so that a step changes all scales alike; (B, C, h, w//2+1, 2).
+
+    h and w are `detail` of the picture's sides.
+    """
 
     def field(self) -> Tensor:
-        """irfft2(scale * coefficients) / 4, as Lucid draws it."""
-        coefficients = torch.view_as_complex(self.parameters[0])
-        return torch.fft.irfft2(coefficients * _scale(self.size).to(coefficients.device), s=self.size) / 4
+        """irfft2(scale * coefficients) / 4, as Lucid draws it, bilinearly enlarged from `detail` of the size."""
+        coefficients, size = torch.view_as_complex(self.parameters[0]), _part(self.size, self.detail)
+        field = torch.fft.irfft2(coefficients * _scale(size).to(coefficients.device), s=size) / 4
+        return _resized(field, self.size)
 
     @staticmethod
-    def shapes(shape: Sequence[int]) -> list[tuple[int, ...]]:
-        return [(*shape[:-1], shape[-1] // 2 + 1, 2)]
+    def shapes(shape: Sequence[int], detail: float) -> list[tuple[int, ...]]:
+        height, width = _part((shape[2], shape[3]), detail)
+        return [(*shape[:2], height, width // 2 + 1, 2)]
 
     @staticmethod
-    def encode(field: Tensor) -> list[Tensor]:
-        coefficients = torch.fft.rfft2(field * 4) / _scale(_size(field)).to(field.device)
+    def encode(field: Tensor, detail: float) -> list[Tensor]:
+        size = _part(_size(field), detail)
+        coefficients = torch.fft.rfft2(_resized(field, size) * 4) / _scale(size).to(field.device)
         return [torch.view_as_real(coefficients)]
 
 
@@ -104,15 +123,15 @@ class Aligned(Fft):
         return super().field() + sum(shared)
 
     @staticmethod
-    def shapes(shape: Sequence[int]) -> list[tuple[int, ...]]:
+    def shapes(shape: Sequence[int], detail: float) -> list[tuple[int, ...]]:
         _, channels, height, width = shape
         coarse = [(1, channels, max(1, height // part), max(1, width // part)) for part in (2, 4, 8, 16)]
-        return Fft.shapes(shape) + coarse
+        return Fft.shapes(shape, detail) + coarse
 
     @staticmethod
-    def encode(field: Tensor) -> list[Tensor]:
-        coarse = [field.new_zeros(shape) for shape in Aligned.shapes(field.shape)[1:]]
-        return Fft.encode(field) + coarse
+    def encode(field: Tensor, detail: float) -> list[Tensor]:
+        coarse = [field.new_zeros(shape) for shape in Aligned.shapes(field.shape, detail)[1:]]
+        return Fft.encode(field, detail) + coarse
 
 
 @dataclass
@@ -120,8 +139,11 @@ class Maco(Canvas):
     """Only the phase moves; the magnitude of every frequency is that of real images (Fel et al. 2023)."""
 
     magnitude: Tensor | None = None  # (C, H, W//2+1)
-    rate: ClassVar[float] = 1.0
     optimizer: ClassVar[Callable[..., torch.optim.Optimizer]] = torch.optim.NAdam
+
+    @property
+    def rate(self) -> float:
+        return 1.0
 
     def field(self) -> Tensor:
         """irfft2 of the magnitude at the standardised phases, standardised over each image."""
@@ -130,7 +152,7 @@ class Maco(Canvas):
         return _standardise(torch.fft.irfft2(torch.polar(self.magnitude.expand_as(phase), phase), s=self.size))
 
     @staticmethod
-    def shapes(shape: Sequence[int]) -> list[tuple[int, ...]]:
+    def shapes(shape: Sequence[int], detail: float) -> list[tuple[int, ...]]:
         return [(*shape[:-1], shape[-1] // 2 + 1)]
 
     @classmethod
@@ -141,7 +163,7 @@ class Maco(Canvas):
         return canvas
 
     @classmethod
-    def of(cls, images: Tensor, *, colour: Tensor | None = None, margin: float = 0.01) -> Self:
+    def of(cls, images: Tensor, *, colour: Tensor | None = None, margin: float = 0.01, detail: float = 1.0) -> Self:
         raise UserError("a Maco canvas keeps the spectrum of many images and cannot show a given one: use Fft.of")
 
 
@@ -168,6 +190,11 @@ def colour_matrix(images: Tensor) -> Tensor:
     return _unit_columns(root).float()
 
 
+def usual_detail(size: tuple[int, int]) -> float:
+    """The share of the pixels that is drawn in each direction of pictures of `size` (H, W) unless another is said."""
+    return DETAIL if min(size) > LARGE else 1.0
+
+
 def mix(images: Tensor, matrix: Tensor) -> Tensor:
     """Channels of `images` (B, C, H, W) mixed by `matrix` (C, C): rgb = matrix @ x at every pixel."""
     return torch.einsum("dc,bchw->bdhw", matrix, images)
@@ -190,6 +217,16 @@ def _scale(size: tuple[int, int]) -> Tensor:
     height, width = size
     frequency = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width))
     return (width * height) ** 0.5 / frequency.clamp_min(1 / max(height, width))
+
+
+def _part(size: tuple[int, int], detail: float) -> tuple[int, int]:
+    return max(1, round(size[0] * detail)), max(1, round(size[1] * detail))
+
+
+def _resized(field: Tensor, size: tuple[int, int]) -> Tensor:
+    if field.shape[-2:] == size:
+        return field
+    return interpolate(field, size, mode="bilinear", align_corners=False, antialias=field.shape[-1] > size[-1])
 
 
 def _standardise(images: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Caricatures: what a layer makes of an image, exaggerated (Olah, Lucid issue 121 and its research notebooks)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from interp.featurevis.attribute import Target, attribution
 from interp.featurevis.canvas import Canvas, Fft
+from interp.featurevis.objective import Objective
 from interp.featurevis.objectives import caricature, similarity, weighted
 from interp.featurevis.render import Rendered, evaluate, render
 
@@ -31,16 +32,18 @@ def caricatures(
     power: float = 0,
     cosine_power: float = 0,
     canvas: Canvas | None = None,
+    penalised: Callable[[Objective], Objective] = lambda objective: objective,
     **options,
 ) -> Caricatures:
     """Plain caricatures of `images` (B, C, H, W) at each of `layers`, all in one render.
 
     The powers are those of the objective. Canvases of one image are moved like the image itself in each step. `canvas`
     holds B pictures, the start at every layer (by default an `Fft`), or L * B layer by layer, such as an earlier
-    `rendered.canvas`; `options` go to `render`. Raises UserError for a layer that does not exist.
+    `rendered.canvas`; `penalised` makes another of each objective; `options` go to `render`. Raises UserError for a
+    layer that does not exist.
     """
-    parts = [(caricature(layer, power, cosine_power), len(images)) for layer in layers]
-    return _draw(net, images, layers, parts, canvas, options)
+    objectives = [penalised(caricature(layer, power, cosine_power)) for layer in layers]
+    return _draw(net, images, layers, objectives, canvas, options)
 
 
 def attribution_caricatures(
@@ -51,6 +54,7 @@ def attribution_caricatures(
     *,
     iterated: bool = False,
     canvas: Canvas | None = None,
+    penalised: Callable[[Objective], Objective] = lambda objective: objective,
     **options,
 ) -> Caricatures:
     """Caricatures of what in `images` (B, C, H, W) at each of `layers` speaks for `target`.
@@ -59,15 +63,22 @@ def attribution_caricatures(
     attribution at a layer goes through all layers after it in `layers`, from early to late. The attributions are those
     of the images as they are, and move with the picture. Other arguments are those of `caricatures`.
     """
-    parts = []
+    objectives = []
     for index, layer in enumerate(layers):
         weights = attribution(net, images, layers[index:] if iterated else layer, target)
-        parts.append((weighted(layer, weights), len(images)))
-    return _draw(net, images, layers, parts, canvas, options)
+        objectives.append(penalised(weighted(layer, weights)))
+    return _draw(net, images, layers, objectives, canvas, options)
 
 
-def _draw(net, images: Tensor, layers: Sequence[str], parts: list, canvas: Canvas | None, options: dict) -> Caricatures:
-    count = len(layers)
+def _draw(
+    net: nn.Module,
+    images: Tensor,
+    layers: Sequence[str],
+    objectives: list[Objective],
+    canvas: Canvas | None,
+    options: dict,
+) -> Caricatures:
+    count, parts = len(layers), [(objective, len(images)) for objective in objectives]
     canvas = canvas or Fft.noise(images.shape, seed=options.get("seed", 0), device=images.device)
     if len(canvas()) == len(images):
         canvas = canvas.repeated(count)

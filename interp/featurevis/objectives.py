@@ -1,6 +1,6 @@
 """What a picture is to bring about: one number for each image, to be maximised (Lucid's optvis.objectives).
 
-Objectives add, subtract and scale: `channel("layer3", 7) + 0.5 * unit("layer2", 3)`. Channels and directions may be
+Objectives add, subtract and scale: `channel("layer3", 7) - 0.1 * total_variation()`. Channels and directions may be
 given once or one for each image.
 """
 
@@ -88,6 +88,62 @@ def weighted(layer: str, weights: Tensor) -> Objective:
         return (activations * moved).sum(dim=(1, 2, 3))
 
     return Objective(f"weighted sum of {layer}", frozenset([layer]), value)
+
+
+def distance(layer: str) -> Objective:
+    """|a - reference|^2 / |reference|^2, to be subtracted: keeps close to an image; needs `reference`.
+
+    Over all channels and positions together (feature accentuation, Hamblin et al. 2024). 0 where both are 0.
+    """
+
+    def value(look: Look) -> Tensor:
+        a, r = _with_reference(look, layer)
+        length = r.square().sum(dim=1)
+        return (a - r).square().sum(dim=1) / torch.where(length > 0, length, 1.0)
+
+    return Objective(f"distance at {layer}", frozenset([layer]), value)
+
+
+def diversity(layer: str, sets: Tensor | None = None) -> Objective:
+    """How alike the images of a set are in style, to be subtracted (Lucid takes it times 100).
+
+    (1/B) sum over others of the inner product of normalised Gram matrices. `sets` (B,) int64 says which images belong
+    together; by default all.
+    """
+
+    def value(activations: Tensor) -> Tensor:
+        rows = activations.flatten(2)
+        rows = rows / torch.where((largest := rows.detach().abs().amax(dim=(1, 2), keepdim=True)) > 0, largest, 1.0)
+        grams = directions((rows @ rows.transpose(1, 2)).flatten(1))
+        one_set = torch.zeros(len(grams), dtype=torch.int64) if sets is None else sets
+        together = (one_set[:, None] == one_set).to(grams)
+        others = together - torch.eye(len(grams)).to(grams)
+        return (grams @ grams.T * others).sum(dim=1) / together.sum(dim=1)
+
+    return _at(layer, "diversity", value)
+
+
+def total_variation() -> Objective:
+    """Mean absolute difference of neighbouring pixels, to be subtracted: less of it is smoother."""
+    return _of_images("total variation", lambda x: _mean(x.diff(dim=2).abs()) + _mean(x.diff(dim=3).abs()))
+
+
+def l1(centre: float = 0.5) -> Objective:
+    """Mean absolute difference of the pixels from `centre`, to be subtracted."""
+    return _of_images("L1", lambda x: _mean((x - centre).abs()))
+
+
+def l2(centre: float = 0.5) -> Objective:
+    """Mean squared difference of the pixels from `centre`, to be subtracted."""
+    return _of_images("L2", lambda x: _mean((x - centre).square()))
+
+
+def _of_images(name: str, value: Callable[[Tensor], Tensor]) -> Objective:
+    return Objective(name, frozenset(), lambda look: value(look.images))
+
+
+def _mean(images: Tensor) -> Tensor:
+    return images.flatten(1).mean(dim=1)
 
 
 def _chosen(activations: Tensor, indices: list[int]) -> Tensor:

@@ -37,6 +37,8 @@ def check_settings(study: Any, key: str) -> None:
 def _check(
     key: str, value: Any, about: str, least: float | None, above: float | None, choices: Sequence[str], why: str
 ) -> None:
+    if value is None:
+        return
     number = isinstance(value, int | float)
     reason = f", {why}" if why else ""
     if least is not None and number and not value >= least:

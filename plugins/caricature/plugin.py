@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from interp.attribution.random_copies import cascade, some, tells_apart
 from interp.draw import stepped
 from interp.errors import UserError, unknown
-from interp.featurevis import CANVASES, COLOURS, Caricatures, attribution_caricatures, caricatures, start
+from interp.featurevis import Caricatures, attribution_caricatures, caricatures
 from interp.network.layers import Layer, layers, spread_layers
 from interp.network.modules import split
 from interp.parts import attempt, each_of, of_those_that_can
 from interp.probe import Probe
 from interp.words import class_index, word
-from plugins.base import Plugin, setting, spread_setting
+from plugins.base import Drawing, Plugin, setting, spread_setting
 from plugins.caricature.likeness import cosines, identified, moved, recognised
 from plugins.caricature.result import CaricatureResult
 
@@ -25,7 +25,7 @@ WORDS = ("none", "true", "predicted")
 
 
 @dataclass(kw_only=True)
-class CaricaturePlugin(Plugin):
+class CaricaturePlugin(Drawing, Plugin):
     """Exaggerate how layers saw the probe's images (seed 002)."""
 
     layers: Sequence[str] = spread_setting(4)
@@ -35,12 +35,6 @@ class CaricaturePlugin(Plugin):
     )
     iterated: bool = setting(False, "run the attribution from layer to layer")
     images: int = setting(6, "of the probe, evenly spread over its classes", least=1)
-    canvas: str = setting(
-        "fft",
-        "or pixel, aligned (the pictures share what is common), maco (with the spectrum of the probe images)",
-        choices=[*CANVASES],
-    )
-    colour: str = setting("data", "directions in which the probe's colours vary; or imagenet, Lucid's", choices=COLOURS)
     steps: int = setting(64, "of the optimisation", least=1)
     power: float = setting(0.0, "of Lucid's objective: larger stays closer to the image")
     cosine_power: float = setting(
@@ -61,8 +55,9 @@ class CaricaturePlugin(Plugin):
         names = list(self.layers) or [layer.name for layer in spread_layers(net, probe.images[:8])]
         self.layers = names
         targets = {target: self._target(net, probe, images, labels, target) for target in self.targets}
-        canvas, transforms = start(self.canvas, probe.images, images.shape, colour=self.colour, seed=self.seed)
-        options = {"canvas": canvas, "transforms": transforms, "steps": self.steps, "seed": self.seed}
+        recipe = self.recipe(self.steps, self.seed)
+        canvas = recipe.begin(probe.images, images.shape)
+        options = {"canvas": canvas, "penalised": recipe.penalised, **recipe.options(canvas.size)}
         left_out: list[str] = []
         draw = partial(self._draw_all, net, images, targets, options)
         names, (by_target, failed) = of_those_that_can(left_out, names, draw, settings=not self._by_rule)

@@ -9,35 +9,35 @@ from torch import Tensor, nn
 
 from interp.draw import stepped
 from interp.errors import UserError
-from interp.featurevis import CANVASES, COLOURS, activation_grid, colours, mosaic, objectives, render, start
-from interp.featurevis.objective import Objective
-from interp.featurevis.render import Rendered
-from interp.network.layers import Layer, spread_layers
+from interp.featurevis import activation_grid, colours, mosaic
+from interp.network.layers import Layer, choose_layer, spread_layers
 from interp.parts import attempt, of_those_that_can
 from interp.probe import Probe
 from interp.result import finite
-from plugins.base import Plugin, setting, spread_setting
+from interp.words import class_index, word
+from plugins.base import Drawing, Plugin, setting, spread_setting
+from plugins.feature_visualization.pictures import OBJECTIVES, Asked, Drawn, Wanted, draw, is_head
 from plugins.feature_visualization.result import FeatureVisualizationResult
 
-OBJECTIVES = ("channel", "unit")
 WIDEST = 512  # pixels of an activation grid in the result
 
 
 @dataclass(kw_only=True)
-class FeatureVisualizationPlugin(Plugin):
+class FeatureVisualizationPlugin(Drawing, Plugin):
     """Draw what channels of layers look for (Olah et al. 2017, "Feature Visualization")."""
 
     layers: Sequence[str] = spread_setting(3)
-    channels: int | Sequence[int] = setting(6, "so many of each layer, evenly spread; or a list of them")
-    objective: str = setting("channel", "its mean over positions; or unit: at the centre", choices=OBJECTIVES)
-    canvas: str = setting(
-        "fft",
-        "or pixel, aligned (the pictures share what is common), maco (with the spectrum of the probe images)",
-        choices=[*CANVASES],
+    channels: int | Sequence[int | str] = setting(
+        6, "so many of each layer, evenly spread; or a list of them; of the layer of logits class names as well"
     )
-    colour: str = setting("data", "directions in which the probe's colours vary; or imagenet, Lucid's", choices=COLOURS)
-    size: int | None = setting(None, "pixels; null: as the images")
-    steps: int = setting(96, "of the optimisation", least=1)
+    objective: str = setting("channel", "its mean over positions; or unit: at the centre", choices=OBJECTIVES)
+    pictures: int = setting(1, "of each channel", least=1)
+    diversity: float = setting(1.0, "weight of how alike the pictures of one channel may not be", least=0)
+    begin: str = setting("noise", "or image: the probe image that excites the channel most", choices=("noise", "image"))
+    distance: float = setting(0.0, "weight of the distance to that image's activations, with begin: image", least=0)
+    transparency: bool | None = setting(None, "pictures show where pixels mattered; null: those of maco do")
+    size: int | None = setting(None, "pixels; null: as the images", least=4)
+    steps: int = setting(48, "of the optimisation; pictures that gain nothing more stop before", least=1)
     shown: int = setting(3, "probe images on each side", least=1)
     activation_grid: int = setting(
         0,
@@ -48,48 +48,70 @@ class FeatureVisualizationPlugin(Plugin):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._by_rule = not self.layers
+        if not isinstance(self.channels, int):
+            self.channels = [channel if isinstance(channel, int) else word(channel) for channel in self.channels]
 
     def analyze(self, net: nn.Module, probe: Probe) -> FeatureVisualizationResult:
         named = [Layer.named(net, probe.images, name) for name in self.layers]
         layers = {layer.name: layer for layer in named or spread_layers(net, probe.images[:8], count=3)}
         self.layers, left_out = list(layers), list[str]()
-        draw = partial(self._draw, net, probe, layers)
-        names, (rendered, channels, of_images) = of_those_that_can(
-            left_out, [*layers], draw, settings=not self._by_rule
-        )
+        attempts = partial(self._draw, net, probe, layers)
+        names, (drawn, wanted, of_images) = of_those_that_can(left_out, [*layers], attempts, settings=not self._by_rule)
         gridded = torch.linspace(0, len(probe) - 1, min(self.activation_grid, len(probe))).round().long().tolist()
         grids = attempt(left_out, "activation grids", lambda: self._grids(net, probe, names[-1], gridded))
+        transparent = self.canvas == "maco" if self.transparency is None else self.transparency
         return FeatureVisualizationResult(
             images=probe.images,
-            layers=tuple(name for name, of_layer in zip(names, channels, strict=True) for _ in of_layer),
-            channels=torch.tensor([channel for of_layer in channels for channel in of_layer]),
-            drawn=stepped(rendered.images), values=rendered.values, start=rendered.start,
-            of_images=torch.cat(of_images), shown=self.shown,
-            about=f"What excites each {self.objective}, by {self.steps} steps from grey noise.",
+            layers=tuple(of_layer.layer for of_layer in wanted for _ in of_layer.channels),
+            channels=torch.tensor([channel for of_layer in wanted for channel in of_layer.channels]),
+            drawn=stepped(drawn.rendered.images), values=drawn.values, start=drawn.start, kept=drawn.kept,
+            of_images=torch.cat(of_images), shown=self.shown, about=self._about(),
             grids=torch.zeros(0) if grids is None else grids, gridded=tuple(gridded), left_out=tuple(left_out),
+            influence=stepped(drawn.rendered.influence) if transparent else torch.zeros(0),
+            steps=drawn.rendered.steps, most_steps=self.steps,
+            class_names=tuple(name for of_layer in wanted for name in of_layer.class_names),
         )  # fmt: skip
+
+    def _about(self) -> str:
+        begin = "grey noise" if self.begin == "noise" else "the image that excites it most"
+        return f"What excites each {self.objective}, by {self.steps} steps from {begin}."
 
     def _draw(
         self, net: nn.Module, probe: Probe, layers: dict[str, Layer], names: list[str]
-    ) -> tuple[Rendered, list[list[int]], list[Tensor]]:
-        """Pictures of the named layers; of each the channels (n,) drawn, and their objective (n, B) on the images."""
-        channels, of_images = [], []
+    ) -> tuple[Drawn, list[Wanted], list[Tensor]]:
+        """Pictures of the named layers' channels, what was wanted, and the objective (n, B) of each on the images."""
+        wanted, of_images = [], []
         for name in names:
             activations = finite(layers[name].activations(net, probe.images, self.batch_size), f"activations of {name}")
-            channels.append(self._channels_of(name, activations.shape[1]))
-            of_images.append(self._measure(activations)[:, channels[-1]].T)
-        of_layers = zip(names, channels, strict=True)
-        parts = [(self._objective(name, of_layer), len(of_layer)) for name, of_layer in of_layers]
-        return self._render(net, probe, parts), channels, of_images
+            class_names = probe.class_names if is_head(net, probe.images, name) else ()
+            chosen = self._channels_of(name, activations.shape[1], class_names)
+            channels = [channel for channel in chosen for _ in range(self.pictures)]
+            of_images.append(self._measure(activations)[:, channels].T)
+            style = self._style(net, probe, layers[name]) if self.pictures > 1 else name
+            names_of_classes = tuple(class_names[channel] if class_names else "" for channel in channels)
+            wanted.append(Wanted(name, channels, style, of_images[-1].argmax(dim=1), names_of_classes))
+        asked = Asked(self.objective, self.begin == "image", self.distance, self.diversity)
+        recipe = self.recipe(self.steps, self.seed)
+        return draw(net, probe.images, self._size(probe), recipe, asked, wanted), wanted, of_images
 
-    def _channels_of(self, layer: str, count: int) -> list[int]:
+    def _style(self, net: nn.Module, probe: Probe, layer: Layer) -> str:
+        """Where pictures of one channel must differ: at the layer, or the last with positions before one without."""
+        return choose_layer(net, probe.images[:8], signed=True).name if layer.layout.kind == "vector" else layer.name
+
+    def _channels_of(self, layer: str, count: int, class_names: Sequence[str]) -> list[int]:
         """Channels of a layer with `count` of them: those named, or so many, evenly spread, the same in every epoch."""
         if isinstance(self.channels, int):
             return torch.linspace(0, count - 1, min(max(1, self.channels), count)).round().long().tolist()
+        numbers = []
         for channel in self.channels:
-            if not 0 <= channel < count:
-                raise UserError(f"plugin.{self.name}.channels: {channel} is not in {layer}, which has 0 to {count - 1}")
-        return list(self.channels)
+            number = channel if isinstance(channel, int) else class_index(channel, class_names)
+            if number is None or not 0 <= number < count:
+                classes = f" or a class ({', '.join(class_names[:20])})" if class_names else ""
+                raise UserError(
+                    f"plugin.{self.name}.channels: {channel} is not in {layer}, which has 0 to {count - 1}{classes}"
+                )
+            numbers.append(number)
+        return numbers
 
     def _measure(self, activations: Tensor) -> Tensor:
         """The objective (B, C) of each channel on images with these activations (B, C, h, w)."""
@@ -97,27 +119,17 @@ class FeatureVisualizationPlugin(Plugin):
             return activations.mean(dim=(2, 3))
         return activations[:, :, activations.shape[2] // 2, activations.shape[3] // 2]
 
-    def _objective(self, layer: str, channels: list[int]) -> Objective:
-        make = {"channel": objectives.channel, "unit": objectives.unit}[self.objective]
-        return make(layer, torch.tensor(channels))
-
     def _size(self, probe: Probe) -> tuple[int, int]:
         height, width = probe.images.shape[2:]
         return self.size or height, self.size or width
-
-    def _render(self, net: nn.Module, probe: Probe, parts: list[tuple[Objective, int]]) -> Rendered:
-        shape = (sum(count for _, count in parts), probe.images.shape[1], *self._size(probe))
-        canvas, transforms = start(self.canvas, probe.images, shape, colour=self.colour, seed=self.seed)
-        return render(net, canvas, parts, steps=self.steps, seed=self.seed, transforms=transforms)
 
     def _grids(self, net: nn.Module, probe: Probe, layer: str, gridded: list[int]) -> Tensor:
         """Activation grids (G, C, h, w) of the `gridded` images, at most WIDEST pixels wide and high."""
         if not gridded:
             return torch.zeros(0)
         matrix, size = colours(probe.images, self.colour), self._size(probe)
-        grids = activation_grid(
-            net, probe.images[gridded], layer, size=size, colour=matrix, seed=self.seed, steps=self.steps
-        )
+        options = self.recipe(self.steps, self.seed).options(size)
+        grids = activation_grid(net, probe.images[gridded], layer, size=size, colour=matrix, **options)
         pictures = mosaic(grids.cells, grids.norms)
         scale = min(1.0, WIDEST / max(pictures.shape[-2:]))
         small = [round(scale * side) for side in pictures.shape[-2:]]

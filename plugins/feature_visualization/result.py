@@ -1,6 +1,6 @@
 """What feature visualisation has found at one look: pictures that excite channels, and how far the probe images do."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -27,6 +27,11 @@ class FeatureVisualizationResult(Result):
     about: str
     grids: Tensor  # (G, C, h, w) in [0, 1], the activation grids of the deepest layer, or (0,)
     gridded: tuple[int, ...]  # G indices of the images that these are of
+    kept: Tensor = field(default_factory=lambda: torch.zeros(0))  # (N,) of the gain, when the picture is blurred
+    influence: Tensor = field(default_factory=lambda: torch.zeros(0))  # (N, H', W') how opaque it is shown, or (0,)
+    steps: Tensor = field(default_factory=lambda: torch.zeros(0))  # (N,) int64 that moved each picture
+    most_steps: int = 0  # that could have
+    class_names: tuple[str, ...] = ()  # N, of the class whose logit each excites, '' for none; of old results ()
 
     def scalars(self) -> dict[str, float]:
         best = self.of_images.amax(dim=1)
@@ -36,5 +41,6 @@ class FeatureVisualizationResult(Result):
             "value": float(self.values.mean()),
             "gain_over_images": float(ratio),
             "beats_images": float((self.values > best).float().mean()),
+            **({"kept": float(self.kept.mean())} if len(self.kept) else {}),
             "silent_channels": float(((best <= 0) & (self.values <= self.start)).sum()),
         }

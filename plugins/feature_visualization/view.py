@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from interp.draw import enlarge, grid, note, rgb
+from interp.draw import cell_side, enlarge, grid, note, rgb
 from interp.parts import drawn, omissions
 
 if TYPE_CHECKING:
     from plugins.feature_visualization.result import FeatureVisualizationResult
 
-SIDE = 96  # pixels of a picture
+OPAQUE = 0.95  # of the pixels by how much they mattered: those above it are shown as they are
 
 
 def pictures(result: "FeatureVisualizationResult") -> dict[str, Tensor]:
@@ -24,29 +24,56 @@ def pictures(result: "FeatureVisualizationResult") -> dict[str, Tensor]:
 
 def _channels(result: "FeatureVisualizationResult") -> Tensor:
     """A row a channel: its picture, the objective in numbers, and the images that excite it most and least."""
-    count = min(result.shown, len(result.images))
+    count, side = min(result.shown, len(result.images)), cell_side(result.drawn)
     order = result.of_images.argsort(dim=1, descending=True, stable=True)
-    thumbnails = enlarge(rgb(result.images), SIDE)
+    thumbnails = enlarge(rgb(result.images), side)
     most, least = thumbnails[order[:, :count]], thumbnails[order[:, len(result.images) - count :]]
-    cells = torch.cat([enlarge(rgb(result.drawn), SIDE)[:, None], _notes(result)[:, None], most, least], dim=1)
-    names = [f"{layer}: {channel}" for layer, channel in zip(result.layers, result.channels.tolist(), strict=True)]
+    cells = torch.cat([enlarge(rgb(_shown(result)), side)[:, None], _notes(result, side)[:, None], most, least], dim=1)
+    class_names = result.class_names or ("",) * len(result.layers)
+    channels = [name or str(channel) for name, channel in zip(class_names, result.channels.tolist(), strict=True)]
+    names = [f"{layer}: {channel}" for layer, channel in zip(result.layers, channels, strict=True)]
     columns = ["picture", "objective", "most", *[""] * (count - 1), *[""] * (count - 1), "least"]
     return grid(cells, names, columns)
 
 
-def _notes(result: "FeatureVisualizationResult") -> Tensor:
-    """The objective on picture, images and grey noise, written out: (N, 3, SIDE, SIDE)."""
+def _shown(result: "FeatureVisualizationResult") -> Tensor:
+    """The pictures (N, C, H', W'), on white and as opaque as their pixels mattered where that is asked for."""
+    if not len(result.influence):
+        return result.drawn
+    most = result.influence.flatten(1).quantile(OPAQUE, dim=1)[:, None, None]
+    opacity = (result.influence / torch.where(most > 0, most, 1.0)).clamp(0, 1)[:, None]
+    return result.drawn * opacity + (1 - opacity)
+
+
+def _notes(result: "FeatureVisualizationResult", side: int) -> Tensor:
+    """The objective on picture, images and start, and what of it is left when blurred, in words: (N, 3, side, side)."""
     best, least = result.of_images.amax(dim=1), result.of_images.amin(dim=1)
     rows = torch.stack([result.values, best, least, result.start], dim=1).tolist()
-    names, white = ("picture", "best", "least", "grey"), torch.ones(3)
+    names, white = ("picture", "best", "least", "start"), torch.ones(3)
     lines = [[(f"{name} {value:.3g}", white) for name, value in zip(names, row, strict=True)] for row in rows]
-    return torch.stack([note(lines_of_channel, SIDE) for lines_of_channel in lines])
+    for row_of_channel, share in zip(lines, result.kept.tolist(), strict=False):
+        row_of_channel.append((f"blurred {share:.0%}", white))
+    return torch.stack([note(lines_of_channel, side) for lines_of_channel in lines])
 
 
 def _activation_grid(result: "FeatureVisualizationResult") -> Tensor:
     side = max(result.grids.shape[-2:])
     columns = [enlarge(rgb(column), side) for column in (result.images[list(result.gridded)], result.grids)]
     return grid(torch.stack(columns, dim=1), (), ["image", result.layers[-1]])
+
+
+def _trust(result: "FeatureVisualizationResult") -> str:
+    """What speaks for the pictures beside their objective, and where they were left before the last step."""
+    if not len(result.kept):
+        return ""
+    text = (
+        f" Blurred to a quarter of its detail a picture keeps {result.kept.mean():.0%} of its gain (the last number "
+        "beside it): the less, the more the network is pleased by fine detail that means nothing to another."
+    )
+    early = int((result.steps < result.most_steps).sum())
+    return text + f" {early} of {len(result.steps)} gained nothing more and were left before the last step." * bool(
+        early
+    )
 
 
 def captions(result: "FeatureVisualizationResult") -> dict[str, str]:
@@ -56,7 +83,7 @@ def captions(result: "FeatureVisualizationResult") -> dict[str, str]:
         f"{result.about} Beside each picture its objective, and the probe images that excite the channel most and "
         f"least. {scalars['beats_images']:.0%} of the pictures excite their channel more than any probe image does, "
         f"the median {scalars['gain_over_images']:.1f} times as much: a picture far below 1 has found nothing, one "
-        f"far above shows what no image of the data contains.{omissions(result.left_out)}"
+        f"far above shows what no image of the data contains.{_trust(result)}{omissions(result.left_out)}"
     )
     grids = (
         "Every position of the deepest layer (at most 8 rows and columns, evenly spread) drawn as what excites the "

@@ -12,7 +12,7 @@ from interp.draw import crops
 from interp.errors import UserError
 from interp.factorization import NeuronGroups, neuron_groups, trust
 from interp.factorization.reducers import NEGATIVE, SOLVERS
-from interp.featurevis import Fft, colour_matrix, objectives, render
+from interp.featurevis import Recipe, objectives, render
 from interp.network.layers import Layer, choose_layer
 from interp.network.replica import precise
 from interp.parts import attempt
@@ -59,7 +59,7 @@ class NMFPlugin(Plugin):
         "whose logits the effects are on: true, predicted, top (the 5 strongest) or class names (class:true, ...)",
     )
     crops: int = setting(2, "of the probe's images, for each group the ones in which it is strongest", least=1)
-    icon_steps: int = setting(64, "of drawing what each group looks for; 0 leaves the pictures out", least=0)
+    icon_steps: int = setting(48, "of drawing what each group looks for; 0 leaves the pictures out", least=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -136,11 +136,10 @@ class NMFPlugin(Plugin):
         """A picture (K, C, H, W) in the direction of each group's channel factor."""
         if not self.icon_steps:
             return torch.zeros(0)
-        shape = (len(channel), *probe.images.shape[1:])
-        colour = colour_matrix(probe.images) if shape[1] == 3 else None
-        canvas = Fft.noise(shape, colour=colour, seed=self.seed, device=probe.images.device)
+        recipe = Recipe(steps=self.icon_steps, seed=self.seed)
+        canvas = recipe.begin(probe.images, (len(channel), *probe.images.shape[1:]))
         objective = objectives.direction(layer.name, channel, power=1.0)
-        return render(net, canvas, objective, steps=self.icon_steps, seed=self.seed).images
+        return render(net, canvas, objective, **recipe.options(canvas.size)).images
 
     def _trust(self, activations: Tensor, groups: NeuronGroups) -> dict[str, float]:
         if not self.restarts:

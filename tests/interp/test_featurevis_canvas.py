@@ -93,3 +93,15 @@ def test_maco_keeps_the_spectrum_of_the_images_whatever_the_phase():
     torch.testing.assert_close(ratio, ratio.mean(dim=(1, 2, 3), keepdim=True).expand_as(ratio), rtol=1e-3, atol=0)
     torch.testing.assert_close(canvas.field().std(dim=(1, 2, 3)), torch.ones(2), atol=1e-3, rtol=0)
     assert spectrum(images, (8, 12)).shape == (1, 8, 7)
+
+
+def test_of_large_pictures_not_every_pixel_is_drawn():
+    large, small = Fft.noise((2, 3, 70, 140)), Fft.noise((2, 3, 64, 90))
+    assert large.parameters[0].shape == (2, 3, 40, 41, 2) and large().shape == (2, 3, 70, 140)
+    assert small.parameters[0].shape == (2, 3, 64, 46, 2) and (large.rate, small.rate) == (0.05, 0.08)
+    whole = Fft.noise((2, 3, 70, 140), detail=1.0)
+    assert whole.parameters[0].shape == (2, 3, 70, 71, 2)
+    images = torch.nn.functional.interpolate(torch.rand(1, 1, 8, 8), (80, 80), mode="bilinear")
+    shown = Fft.of(images, detail=0.5)
+    assert shown.parameters[0].shape == (1, 1, 40, 21, 2)
+    torch.testing.assert_close(shown(), images.clamp(0.01, 0.99), atol=0.1, rtol=0)  # edges of the bilinear tiles

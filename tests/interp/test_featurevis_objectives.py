@@ -11,7 +11,12 @@ from interp.featurevis.objectives import (
     channel,
     cosine,
     direction,
+    distance,
+    diversity,
+    l1,
+    l2,
     similarity,
+    total_variation,
     unit,
     weighted,
 )
@@ -43,6 +48,11 @@ def mean(values):
     return sum(values) / len(values)
 
 
+def gram(a):
+    matrix = a.flatten(1) @ a.flatten(1).T
+    return matrix / matrix.norm()
+
+
 def caricature_by_hand(a, r, power, cosine_power):
     dot = (a * r).sum()
     return dot * max(0.1, dot / a.norm()) ** power * max(0.1, angle(a.flatten(), r.flatten())) ** cosine_power
@@ -67,10 +77,14 @@ BY_HAND = {
     ),
     "similarity": (similarity("conv"), lambda i, a, r, x: angle(a.flatten(), r.flatten())),
     "weighted": (weighted("conv", WEIGHTS), lambda i, a, r, x: (a * WEIGHTS[i]).sum()),
-    "sum": (
-        2 * channel("conv", 2) - unit("conv", 1) * 3 + 1,
-        lambda i, a, r, x: 2 * a[2].mean() - 3 * a[1, 2, 3] + 1,
+    "distance": (distance("conv"), lambda i, a, r, x: ((a - r) ** 2).sum() / (r**2).sum()),
+    "total_variation": (
+        total_variation(),
+        lambda i, a, r, x: (x[:, 1:] - x[:, :-1]).abs().mean() + (x[..., 1:] - x[..., :-1]).abs().mean(),
     ),
+    "l1": (l1(), lambda i, a, r, x: (x - 0.5).abs().mean()),
+    "l2": (l2(0.0), lambda i, a, r, x: (x**2).mean()),
+    "sum": (2 * channel("conv", 2) - l1() * 3 + 1, lambda i, a, r, x: 2 * a[2].mean() - 3 * (x - 0.5).abs().mean() + 1),
 }
 
 
@@ -83,9 +97,9 @@ def test_objective_equals_its_definition(name):
     torch.testing.assert_close(objective(seen), expected, atol=1e-5, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", BY_HAND)
+@pytest.mark.parametrize("name", [*BY_HAND, "diversity"])
 def test_gradient_agrees_with_finite_differences(name):
-    objective = BY_HAND[name][0]
+    objective = diversity("conv") if name == "diversity" else BY_HAND[name][0]
     seen = look(torch.float64, seed=2)
 
     def value(activations, images):
@@ -96,10 +110,11 @@ def test_gradient_agrees_with_finite_differences(name):
 
 
 @pytest.mark.parametrize("scale", [1e-25, 1e-6, 1e15])
-@pytest.mark.parametrize("name", ["cosine", "similarity", "directions", "caricature"])
+@pytest.mark.parametrize("name", ["cosine", "similarity", "diversity", "directions", "caricature"])
 def test_angles_do_not_depend_on_the_size_of_activations(name, scale):
     degree = {"directions": 1, "caricature": 2}.get(name, 0)  # of the dot product beside the angle
-    objective = caricature("conv", cosine_power=1) if name == "caricature" else BY_HAND[name][0]
+    made = {"diversity": diversity("conv"), "caricature": caricature("conv", cosine_power=1)}
+    objective = made.get(name) or BY_HAND[name][0]
     seen = look(torch.float64)
     tiny = {layer: [part[layer] * scale for part in (seen.activations, seen.reference)] for layer in ("conv",)}
     small = Look(seen.images, *({layer: parts[at].requires_grad_() for layer, parts in tiny.items()} for at in (0, 1)))
@@ -119,6 +134,16 @@ def test_angles_in_half_the_precision_of_small_activations_and_of_zeros():
     found = vectors.cosine(zeros, torch.ones(2, 5))
     assert torch.equal(found, torch.zeros(2)) and torch.autograd.grad(found.sum(), zeros)[0].isfinite().all()
     assert vectors.cosine(torch.full((1, 3), torch.nan), torch.ones(1, 3)).isnan().all()
+
+
+def test_diversity_compares_images_of_the_same_set_only():
+    seen = look()
+    grams = [gram(a) for a in seen.activations["conv"]]
+    all_three = torch.stack([sum((g * h).sum() for h in grams if h is not g) / 3 for g in grams])
+    torch.testing.assert_close(diversity("conv")(seen), all_three)
+    pair = (grams[0] * grams[2]).sum() / 2
+    of_sets = diversity("conv", torch.tensor([0, 1, 0]))(seen)
+    torch.testing.assert_close(of_sets, torch.stack([pair, torch.zeros(()), pair]), atol=1e-5, rtol=0)
 
 
 def test_weights_move_with_the_picture():

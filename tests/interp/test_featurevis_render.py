@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from interp.featurevis import Fft, Pixel, attribution_caricatures, evaluate, objectives, render, transforms
+from interp.featurevis import Fft, Pixel, attribution_caricatures, evaluate, kept, objectives, render, transforms
 from interp.featurevis.objectives import caricature, channel, similarity, unit
 from interp.network.layers import Normalized
 from interp.network.quiet import quiet
@@ -64,7 +64,7 @@ def test_caricature_of_a_linear_layer_is_proportional_to_the_image(objective, le
     for seed in range(3):
         image = torch.rand(1, 1, 12, 12, generator=torch.Generator().manual_seed(seed))
         canvas = Pixel.noise((1, 1, 12, 12), seed=seed)
-        found = render(net, canvas, objective, reference=image, steps=100, transforms=NONE)
+        found = render(net, canvas, objective, reference=image, steps=100, transforms=NONE, saturation=0)
         assert correlation(found.images, image) > least
         assert found.values > found.start
 
@@ -145,3 +145,36 @@ def test_film_history_and_going_on():
     assert found.history.shape == (6, 2)
     on = render(net, found.canvas, unit("0", 0), steps=2, transforms=NONE)
     torch.testing.assert_close(on.start, found.values)
+
+
+def test_images_that_gain_no_more_stay_as_they_are_while_others_go_on():
+    """Of two channels of one ReLU6 the first soon is at its ceiling."""
+    net = nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.ReLU6())
+    net[0].weight.data = torch.stack([torch.full((1, 3, 3), 1.2), torch.full((1, 3, 3), 0.02)])
+    options = {"steps": 48, "transforms": NONE, "thresholds": range(8, 49, 8)}
+    both = render(net, Fft.noise((2, 1, 12, 12)), channel("1", [0, 1]), **options)
+    first, second = both.steps.tolist()
+    assert first < second == len(both.history) == 48
+    assert torch.equal(both.film[first // 8 - 1, 0], both.images[0])
+    assert not torch.equal(both.film[first // 8 - 1, 1], both.images[1])
+    never = render(net, Fft.noise((2, 1, 12, 12)), channel("1", [0, 1]), saturation=0, **options)
+    assert never.steps.tolist() == [48, 48] and torch.equal(never.images[1], both.images[1])
+    alone = render(net, Fft.noise((1, 1, 12, 12)), channel("1", 0), **options)  # nothing is left to do
+    assert len(alone.history) == first and torch.equal(alone.film[-1], alone.images) and len(alone.film) == 6
+
+
+def test_what_is_kept_when_blurred_tells_large_shapes_from_fine_ones():
+    coarse, fine = torch.ones(1, 8, 8), (-1.0) ** torch.arange(8).expand(1, 8, 8)
+    net = nn.Sequential(nn.Conv2d(1, 2, 8, bias=False))
+    net[0].weight.data = torch.stack([coarse, fine])
+    images = torch.stack([torch.ones(1, 32, 32), ((-1.0) ** torch.arange(32) / 2 + 0.5).expand(1, 32, 32)])
+    left = kept(net, images, channel("0", [0, 1]), torch.zeros(2))
+    assert left[0] == pytest.approx(1.0, abs=1e-4) and abs(float(left[1])) < 0.05
+    assert kept(net, images, channel("0", [0, 1]), torch.full((2,), 1e9)).tolist() == [0, 0]
+
+
+def test_influence_lies_where_a_unit_looks():
+    net = nn.Sequential(nn.Conv2d(1, 1, 3, bias=False))
+    found = render(net, Fft.noise((2, 1, 9, 12)), unit("0", 0), steps=6, transforms=NONE)
+    seen = found.influence[0] > 0
+    assert seen[3:6, 5:8].all() and seen.sum() == 9

@@ -1,5 +1,7 @@
 """Pictures of channels: a planted filter comes back, and the numbers beside the pictures are true."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch import nn
@@ -80,3 +82,100 @@ def test_activation_grids_are_those_of_the_chosen_images(net, digits):
     assert set(result.pictures()) == set(result.captions()) == {"channels", "activation_grid"}
     with pytest.raises(UserError, match="activation_grid=-1: must be at least 0"):
         FeatureVisualizationPlugin(name="f", activation_grid=-1)
+
+
+def test_classes_are_drawn_by_name(trained):
+    net, probe = trained
+    plugin = FeatureVisualizationPlugin(name="f", layers=["head"], channels=["3", 7], steps=24)
+    result = plugin.look(net, probe)
+    assert result.channels.tolist() == [3, 7] and result.class_names == ("3", "7")
+    with torch.no_grad():
+        logits = net(result.drawn)
+    assert logits.argmax(dim=1).tolist() == [3, 7]
+    torch.testing.assert_close(result.values, logits[[0, 1], [3, 7]], rtol=0.05, atol=0.05)  # drawn is in 255ths
+    with pytest.raises(UserError, match=r"channels: ten is not in head, which has 0 to 9 or a class \(0, 1, 2"):
+        FeatureVisualizationPlugin(name="f", layers=["head"], channels=["ten"]).look(net, probe)
+    with pytest.raises(UserError, match="channels: 3 is not in block1, which has 0 to 1$"):
+        FeatureVisualizationPlugin(name="f", layers=["block1"], channels=["3"]).look(two_channels(), probe)
+
+
+def two_channels() -> nn.Module:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 10))
+    return nn.Sequential(OrderedDict(block1=net[0], rest=net[1:])).eval()
+
+
+def test_several_pictures_of_one_channel_differ_in_style():
+    """A channel that fires for either of two stripes: one picture a direction, where they must differ."""
+    layer = nn.Conv2d(1, 2, 8, bias=False)
+    stripes = torch.where(torch.arange(8) % 8 < 4, 1.0, -1.0).expand(8, 8) / 64
+    layer.weight.data = torch.stack([stripes, stripes.T])[:, None]
+    mixed = nn.Conv2d(2, 2, 1, bias=False)  # the sum of both, and their difference
+    mixed.weight.data = torch.tensor([[1.0, 1.0], [1.0, -1.0]])[:, :, None, None]
+    net = nn.Sequential(layer, nn.ReLU(), mixed, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2)).eval()
+    images = torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    probe = Probe(images, torch.zeros(4).long(), ("a", "b"), torch.arange(4))
+
+    def alike(diversity: float) -> float:
+        options = {"layers": ["2"], "channels": [0], "pictures": 2, "diversity": diversity}
+        result = FeatureVisualizationPlugin(name="f", **options).look(net, probe)
+        assert result.channels.tolist() == [0, 0] and not torch.equal(*result.drawn)
+        with torch.no_grad():
+            share = net[:2](result.drawn).mean(dim=(2, 3))  # of either stripe
+        first, second = share / share.norm(dim=1, keepdim=True)
+        return float(first @ second)
+
+    assert alike(0.0) > 0.9 and alike(1.0) < 0.2
+
+
+def test_pictures_begin_with_an_image_and_stay_near_it(net, digits):
+    net.eval()
+    options = {"layers": ["block2"], "channels": [1, 4], "begin": "image", "steps": 12}
+    far, near = (
+        FeatureVisualizationPlugin(name="f", **options, distance=d).look(net, digits.probe) for d in (0.0, 50.0)
+    )
+    nearest = far.images[far.of_images.argmax(dim=1)]
+    torch.testing.assert_close(far.start, far.of_images.amax(dim=1), rtol=0.05, atol=0.02)
+    assert (far.values > far.start).all()
+    away = [(result.drawn - nearest).square().mean() for result in (far, near)]
+    assert away[1] < away[0]
+    with pytest.raises(UserError, match="use Fft.of"):
+        FeatureVisualizationPlugin(name="f", **options, canvas="maco").look(net, digits.probe)
+
+
+def test_penalties_make_pictures_smoother_and_greyer_and_values_stay_those_of_the_channel(net, digits):
+    net.eval()
+    options = {"layers": ["block2"], "channels": [1, 4], "steps": 16}
+    plain = FeatureVisualizationPlugin(name="f", **options).look(net, digits.probe)
+    for name, size in (
+        ("total_variation", lambda x: x.diff(dim=2).abs().mean() + x.diff(dim=3).abs().mean()),
+        ("l1", lambda x: (x - 0.5).abs().mean()),
+        ("l2", lambda x: (x - 0.5).square().mean()),
+    ):
+        result = FeatureVisualizationPlugin(name="f", **options, **{name: 20.0}).look(net, digits.probe)
+        assert size(result.drawn) < size(plain.drawn)
+        with torch.no_grad():
+            activations = net.body[:2]((result.drawn - net.mean) / net.std).mean(dim=(2, 3))
+        torch.testing.assert_close(result.values, activations[[0, 1], [1, 4]], rtol=0.02, atol=0.02)
+
+
+def test_transparency_shows_where_pixels_mattered():
+    net, probe, _ = stripes()
+    options = {"layers": ["1"], "channels": [1], "objective": "unit", "steps": 8}
+    seen = FeatureVisualizationPlugin(name="f", **options, transparency=True).look(net, probe)
+    where = torch.zeros(32, 32, dtype=torch.bool)
+    where[8:24, 8:24] = True  # what the centre unit can see, however the picture was moved
+    assert seen.influence.shape == (1, 32, 32) and float(seen.influence[0][~where].max()) < 0.1
+    assert not len(FeatureVisualizationPlugin(name="f", **options).look(net, probe).influence)
+    assert len(FeatureVisualizationPlugin(name="f", **options, canvas="maco").look(net, probe).influence) == 1
+
+
+def test_what_gains_no_more_is_left_as_it_is_and_said():
+    """A ReLU6 that is at its ceiling after some steps; another channel goes on."""
+    net = nn.Sequential(
+        nn.Conv2d(1, 2, 3, bias=False), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2)
+    )
+    net[0].weight.data = torch.stack([torch.full((1, 3, 3), 1.2), torch.full((1, 3, 3), 0.02)])
+    probe = Probe(torch.rand(3, 1, 16, 16), torch.zeros(3).long(), ("a", "b"), torch.arange(3))
+    result = FeatureVisualizationPlugin(name="f", layers=["1"], channels=[0, 1]).look(net.eval(), probe)
+    assert result.steps[0] < result.steps[1] and result.values[0] == pytest.approx(6, abs=0.01)
+    assert "gained nothing more and were left before the last step" in result.captions()["channels"]
