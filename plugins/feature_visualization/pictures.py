@@ -55,7 +55,7 @@ class Drawn:
     rendered: Rendered
     values: Tensor  # (N,) of the pictures
     start: Tensor  # (N,) of what they began with
-    kept: Tensor  # (N,) the share of the gain that is left when the pictures are blurred
+    kept: Tensor  # (N,) of the gain, when the pictures are blurred; (0,) of those that began with sharp images
 
 
 @torch.no_grad()
@@ -79,4 +79,5 @@ def draw(
     rendered = render(net, canvas, parts, reference=shown, **recipe.options(size))
     plain = [(of_layer.plain(asked.objective), len(of_layer.channels)) for of_layer in wanted]
     values, start = (evaluate(net, pictures, plain) for pictures in (rendered.images, canvas().detach()))
-    return Drawn(rendered, values, start, kept(net, rendered.images, plain, start))
+    left = torch.zeros(0) if asked.accentuate else kept(net, rendered.images, plain, start)
+    return Drawn(rendered, values, start, left)

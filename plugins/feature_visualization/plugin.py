@@ -28,7 +28,7 @@ class FeatureVisualizationPlugin(Drawing, Plugin):
 
     layers: Sequence[str] = spread_setting(3)
     channels: int | Sequence[int | str] = setting(
-        6, "so many of each layer, evenly spread; or a list of them; of the layer of logits class names as well"
+        6, "so many of each layer, evenly spread; or a list; of the layer of logits class names as well", least=1
     )
     objective: str = setting("channel", "its mean over positions; or unit: at the centre", choices=OBJECTIVES)
     pictures: int = setting(1, "of each channel", least=1)
@@ -48,8 +48,20 @@ class FeatureVisualizationPlugin(Drawing, Plugin):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._by_rule = not self.layers
+        self._check_beginning()
         if not isinstance(self.channels, int):
             self.channels = [channel if isinstance(channel, int) else word(channel) for channel in self.channels]
+            if not self.channels:
+                raise UserError(f"plugin.{self.name}.channels is empty: name channels, or give a number such as 6")
+
+    def _check_beginning(self) -> None:
+        if self.begin == "image" and self.canvas == "maco":
+            raise UserError(
+                f"plugin.{self.name}.canvas=maco cannot begin with an image, whose spectrum is its own: take "
+                "canvas=fft, pixel or aligned, or begin=noise"
+            )
+        if self.begin != "image" and self.distance:
+            raise UserError(f"plugin.{self.name}.distance={self.distance} is to a first image: it takes begin=image")
 
     def analyze(self, net: nn.Module, probe: Probe) -> FeatureVisualizationResult:
         named = [Layer.named(net, probe.images, name) for name in self.layers]
@@ -87,16 +99,25 @@ class FeatureVisualizationPlugin(Drawing, Plugin):
             chosen = self._channels_of(name, activations.shape[1], class_names)
             channels = [channel for channel in chosen for _ in range(self.pictures)]
             of_images.append(self._measure(activations)[:, channels].T)
-            style = self._style(net, probe, layers[name]) if self.pictures > 1 else name
+            style = self._style(net, probe, layers[name]) if self.pictures > 1 and self.diversity else name
             names_of_classes = tuple(class_names[channel] if class_names else "" for channel in channels)
             wanted.append(Wanted(name, channels, style, of_images[-1].argmax(dim=1), names_of_classes))
         asked = Asked(self.objective, self.begin == "image", self.distance, self.diversity)
-        recipe = self.recipe(self.steps, self.seed)
-        return draw(net, probe.images, self._size(probe), recipe, asked, wanted), wanted, of_images
+        recipe, size = self.recipe(self.steps, self.seed), self._size(probe)
+        recipe.check(net, probe.images, size, f"plugin.{self.name}")
+        return draw(net, probe.images, size, recipe, asked, wanted), wanted, of_images
 
     def _style(self, net: nn.Module, probe: Probe, layer: Layer) -> str:
         """Where pictures of one channel must differ: at the layer, or the last with positions before one without."""
-        return choose_layer(net, probe.images[:8], signed=True).name if layer.layout.kind == "vector" else layer.name
+        if layer.layout.kind != "vector":
+            return layer.name
+        try:
+            return choose_layer(net, probe.images[:8], signed=True).name
+        except UserError as error:
+            raise UserError(
+                f"plugin.{self.name}.pictures={self.pictures}: pictures of one channel must differ in style, and for "
+                f"{layer.name} there is no layer with positions that has one: take pictures=1 or diversity=0 ({error})"
+            ) from error
 
     def _channels_of(self, layer: str, count: int, class_names: Sequence[str]) -> list[int]:
         """Channels of a layer with `count` of them: those named, or so many, evenly spread, the same in every epoch."""
