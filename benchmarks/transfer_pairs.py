@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -66,7 +67,7 @@ class Pair:
     classes: list[int]
     images: Tensor  # (N, C, H, W) of its data
     judges: dict[str, Judge]
-    seeds: tuple[int, ...]
+    seeds: Iterable[int]
     peer_steps: int
     of_usual_size: bool = False  # for which Lucent's defaults are made
 
@@ -89,23 +90,24 @@ def high_share(pictures: Tensor) -> float:
     return float((power[:, frequency > HIGH].sum(1) / power.sum((1, 2))).mean())
 
 
-def digits(epochs: int, peer_steps: int = 512) -> Pair:
+def digits(epochs: int, seeds: int = 4) -> Pair:
     judges = {
         "narrower small_cnn": trained("digits", 2, epochs, "model.widths=[24,48,96]"),
         "resnet18, 16 pixels": trained("digits", 3, 2, "model=resnet18", "data.size=16"),
     }
-    return small("digits, small_cnn", trained("digits", 1, epochs), judges, peer_steps)
+    return small("digits, small_cnn", trained("digits", 1, epochs), judges, seeds)
 
 
-def shapes(epochs: int, peer_steps: int = 512) -> Pair:
+def shapes(epochs: int, seeds: int = 4) -> Pair:
     judges = {"other small_cnn": trained("shapes", 2, epochs, "model.widths=[24,48,96,160]")}
-    return small("shapes, small_cnn", trained("shapes", 1, epochs), judges, peer_steps)
+    return small("shapes, small_cnn", trained("shapes", 1, epochs), judges, seeds)
 
 
-def small(name: str, source: Trained, judges: dict[str, Trained], peer_steps: int) -> Pair:
+def small(name: str, source: Trained, judges: dict[str, Trained], seeds: int) -> Pair:
     net, data = source
     shown = {judge: Judge(other, of_other.size) for judge, (other, of_other) in judges.items()}
-    return Pair(name, net, "head", list(range(len(data.class_names))), data.probe.images, shown, (0, 1), peer_steps)
+    classes = list(range(len(data.class_names)))
+    return Pair(name, net, "head", classes, data.probe.images, shown, range(seeds), peer_steps=192)
 
 
 def trained(data: str, seed: int, epochs: int, *options: str) -> Trained:
@@ -135,7 +137,7 @@ def lite() -> Pair | str:
     net = efficientnet_lite0(SimpleNamespace(class_names=range(1000))).eval()
     judges = {f"Lite{number}": Judge(_lite(number), side) for number, side in LITE_SIZES.items()}
     name, images = f"Lite0, {len(CLASSES)} classes", photographs(8)
-    return Pair(name, net, "classifier", CLASSES, images, judges, (0,), peer_steps=128, of_usual_size=True)
+    return Pair(name, net, "classifier", CLASSES, images, judges, range(2), peer_steps=128, of_usual_size=True)
 
 
 def _lite(number: int) -> nn.Module:
