@@ -78,12 +78,12 @@ def compared(looks: dict[str, list[Look]], judge: str) -> tuple[list[Look], dict
 def ours(pair: Pair, seed: int) -> list[Look]:
     """By the default recipe."""
     recipe, shape = Recipe(seed=seed), (len(pair.classes), *pair.images.shape[1:])
-    marks = {0: time.process_time()}
+    options, marks = recipe.options((shape[2], shape[3])), {0: time.process_time()}
     drawn = render(
         *(pair.net, recipe.begin(pair.images, shape), channel(pair.head, pair.classes)),
-        thresholds=(thresholds := range(OUR_EVERY, recipe.steps + 1, OUR_EVERY)),
+        thresholds=(thresholds := range(OUR_EVERY, options["steps"] + 1, OUR_EVERY)),
         progress=lambda step: marks.setdefault(step, time.process_time()),
-        **recipe.options((shape[2], shape[3])),
+        **options,
     )
     frames = zip(thresholds, drawn.film, strict=True)  # those after an early end repeat the last one
     return list(
