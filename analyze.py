@@ -294,7 +294,7 @@ def look(cfg: DictConfig, networks: list[Network], position: int, key: str, logg
 def keep_of(network: Network, plugin, result, history: Path, loggers: list, key: str):
     """Keep a result of one network, following what its run has of the same study; the result that was kept."""
     if network.run is not None:
-        result = result.continued(network.run / "results" / key, network.epoch)
+        result = plugin.continued(result, history, network.epoch, earlier=network.run / "results" / key)
     keep(plugin, result, history, loggers, network.epoch, network.step)
     return result
 

@@ -60,7 +60,7 @@ class EpochStudy(KeptStudy):
             step = max(0, trainer.global_step - 1)
             if not self._scalars:
                 self._check_monitors(trainer, result)
-            result = result.continued(history, epoch)
+            result = self.continued(result, history, epoch)
             scalars = self.keep(result, history, trainer.loggers, epoch=epoch, step=step)
             self._last_epoch = epoch
             self.thin(history, training=True)

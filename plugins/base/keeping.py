@@ -35,6 +35,10 @@ class KeptStudy(Study):
         self._last_epoch: int | None = None  # of a look that was kept
         self._last: tuple[str, Result] | None = None  # by the name of its history
 
+    def continued(self, result: Result, history: Path, epoch: int, earlier: Path | None = None) -> Result:
+        """`result` following the last one before `epoch` that is kept, if there is one: in `history`, or `earlier`."""
+        return result.continued(earlier or history, epoch)
+
     def keep(self, result: Result, history: Path, loggers: list, *, epoch: int, step: int) -> dict[str, float]:
         """Write the result and how the look went into `history` now; its scalars, those that can be logged.
 
