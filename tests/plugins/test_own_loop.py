@@ -40,9 +40,10 @@ def trained(each_epoch=lambda net, epoch: None) -> dict[str, torch.Tensor]:
     return {**net.state_dict(), "random": torch.get_rng_state()}
 
 
-def test_a_plain_loop_gets_results_and_a_page_and_trains_as_without(tmp_path):
+@pytest.mark.parametrize("normalisation", [{}, {"mean": [0.2], "std": [0.5]}])
+def test_a_plain_loop_gets_results_and_a_page_and_trains_as_without(tmp_path, normalisation):
     def look(net, epoch):
-        probe = Probe.of(DATA, count=6)
+        probe = Probe.of(DATA, count=6, **normalisation)
         for study in (Confusion(), NMF(layer="0", groups=2, icon_steps=0, restarts=0)):
             study(net, probe).save(tmp_path, epoch=epoch)
 
@@ -90,6 +91,13 @@ def test_a_call_is_a_look_that_leaves_nothing_behind():
     with pytest.warns(UserWarning, match="plugin vandal left changes behind, undone"):
         result = study(net, Probe.of(DATA))
     assert identical(before, dict(net.state_dict())) and net.training and result.highest.shape == (10,)
+
+
+def test_a_call_that_only_helped_the_first_process_says_so():
+    study = ConfidencePlugin()
+    study.look = lambda net, probe: None
+    with pytest.raises(UserError, match="the first process alone gets the result of confidence"):
+        study(network(), Probe.of(DATA))
 
 
 def test_studies_have_short_names_and_come_one_at_a_time(monkeypatch):
