@@ -49,9 +49,10 @@ def networks_of(cfg: DictConfig, place: int) -> list["Network"]:
     """The network of each checkpoint, on the device at `place`; raises UserError where they cannot be compared."""
     from interp.lit.checkpoints.find import named_checkpoints
 
-    paths = named_checkpoints(cfg.checkpoint, ("best.ckpt", "last.ckpt"))
+    key = "checkpoint" if cfg.weights is None else "weights"
+    paths = named_checkpoints(cfg[key], ("best.ckpt", "last.ckpt"), key)
     if unknown := sorted(set(map(str, cfg.only)) - set(paths)):
-        raise UserError(f"only.{unknown[0]}: no checkpoint has this name; there is {', '.join(paths)}")
+        raise UserError(f"only.{unknown[0]}: no {key} has this name; there is {', '.join(paths)}")
     networks = [Network(cfg, name, path, place) for name, path in paths.items()]
     if len(networks) > 1:
         same_probe(networks)
@@ -143,14 +144,17 @@ class Network:
         from interp.lit import build
         from interp.lit.checkpoints.checkpoint import read_checkpoint
         from interp.lit.checkpoints.find import run_folder
-        from interp.lit.classifier import load_weights
+        from interp.lit.classifier import load_file, load_weights
 
-        checkpoint = {} if path is None else read_checkpoint(path)
-        self.name, self.path, self.run = name, path, None if path is None else run_folder(path)
+        foreign = cfg.weights is not None
+        checkpoint = {} if path is None or foreign else read_checkpoint(path)
+        self.name, self.path, self.run = name, path, None if path is None or foreign else run_folder(path)
         settings = OmegaConf.merge(with_run(cfg, self.run), cfg.only.get(name) or {})
         images = self._build(cfg, settings)
         if path is None:
             say_where_weights_come_from(settings)
+        elif foreign:
+            load_file(self.net, images.class_names, path, cfg.weights_head)
         else:
             load_weights(self.net, images.class_names, checkpoint)
         device = Fabric(accelerator=cfg.accelerator, devices=1).device

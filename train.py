@@ -68,9 +68,8 @@ def build_parts(cfg: DictConfig, earlier: Any) -> tuple[Any, Any, list]:
     import lightning
 
     from interp.lit import build
-    from interp.lit.checkpoints.checkpoint import read_checkpoint
     from interp.lit.checkpoints.find import find_checkpoint
-    from interp.lit.classifier import load_weights
+    from interp.lit.classifier import load_file
 
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     images = build.data(cfg)
@@ -80,12 +79,11 @@ def build_parts(cfg: DictConfig, earlier: Any) -> tuple[Any, Any, list]:
     for study in studies:
         study.check(module.net)
     if earlier:
-        if cfg.weights is not None:
-            log.info("weights=%s is not read: the run that is resumed has its own", cfg.weights)
+        earlier.check_weights(cfg)
         module.on_load_checkpoint(earlier.content)
     elif cfg.weights is not None:
         path = find_checkpoint(cfg.weights, ("best.ckpt", "last.ckpt"), key="weights")
-        load_weights(module.net, images.class_names, read_checkpoint(path))
+        load_file(module.net, images.class_names, path, cfg.weights_head)
     return module, images, studies
 
 

@@ -67,6 +67,7 @@ def check(cfg: DictConfig, primary: str, *, of_run: bool = False) -> None:
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         raise UserError(f"{missing[0]} is not set: give it as {missing[0]}=VALUE")
     _check_objective(cfg)
+    _check_weights(cfg, primary)
     OmegaConf.to_container(cfg, resolve=True)  # OmegaConf.resolve of 2.4rc stumbles over oc.dict.keys
     plain: Any = OmegaConf.to_container(cfg)
     check_kinds(plain, main, BUILT if of_run or not cfg.get("checkpoint") else ())
@@ -87,6 +88,19 @@ def _check_objective(cfg: DictConfig) -> None:
         plugins = {str(node.get("name", key)) for key, node in (cfg.get("plugin") or {}).items()}
         if prefix not in plugins and prefix in options("plugin"):
             raise UserError(f"objective={objective}: the plugin {prefix} is not loaded: add +plugin={prefix}")
+
+
+def _check_weights(cfg: DictConfig, primary: str) -> None:
+    weights, head, checkpoint = (cfg.get(name) for name in ("weights", "weights_head", "checkpoint"))
+    if head not in (None, "new"):
+        raise UserError(f"weights_head={head}: wanted is new (the last layer is not read) or null")
+    if head and weights is None:
+        raise UserError("weights_head=new is of weights, and none are given: add weights=PATH")
+    if primary == "analyze" and weights is not None and checkpoint is not None:
+        raise UserError(
+            f"weights={weights} and checkpoint={checkpoint} both say what the network knows: give checkpoint= for runs "
+            "of train.py, weights= for any other file"
+        )
 
 
 def _plugins() -> str:

@@ -62,8 +62,9 @@ class SideBySide(Result):
         texts = [[f"{cell:.4g}" if isinstance(cell, float) else cell for cell in row] for row in rows]
         return {"scalars": html_table(columns, texts, "What the study measured in each network; nan: not measured.")}
 
-    def save(self, folder: Path, **about: Any) -> None:
+    def save(self, folder: str | Path, **about: Any) -> Path:
         """Write `result.json` alone: the tensors lie with each network's own result."""
         text = {**about, "scalars": self.scalars(), "captions": self.captions(), "networks": list(self.results)}
-        with replacing(folder / "result.json") as path:
+        with replacing(Path(folder) / "result.json") as path:
             path.write_text(json.dumps(text, indent=1))
+        return Path(folder)

@@ -6,10 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Protocol, cast, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from interp.errors import UserError
+from interp.network.images import PlainImages, names_of_classes, warn_outside
+from interp.network.modules import Normalized
+from interp.network.quiet.switches import random_numbers_kept
 from interp.processes.loader_workers import obey_parent, worker_context
 from interp.processes.share import everyones, part
 
@@ -61,6 +64,44 @@ class Probe:
     dataset: LabelledImages | None = None  # all the images that these were chosen from
     workers: int = 0  # processes that read them
     image_names: tuple[str, ...] = ()  # B, such as the names of files
+    mean: tuple[float, ...] = ()  # C or 1, of the normalisation that the network studied wants of its input; else none
+    std: tuple[float, ...] = ()
+
+    @classmethod
+    def of(
+        cls, dataset: Dataset, *, count: int = 10, mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None, class_names: Sequence[str] | None = None, seed: int = 0,
+    ) -> "Probe":  # fmt: skip
+        """Choose `count` images, evenly over the classes, of any Dataset of (image, label) pairs, without augmentation.
+
+        An image is a float tensor (C, H, W), uint8 or PIL's. Where it is normalised, (image - mean) / std, give the
+        same `mean` and `std`, one number a channel: the probe's images are in [0, 1] again, and a study of this probe
+        gives the network normalised ones (`network`). uint8 and PIL images are never normalised: with them the two
+        say only what the network wants. Without `class_names` classes are called as `dataset.classes` says, or by
+        number. To know the labels, a data set that has no `targets` is read once as a whole; random numbers that it
+        draws are its own. Warns where images are outside of [0, 1]. Raises UserError for what it cannot read.
+        """
+        mean, std = (tuple(map(float, () if values is None else values)) for values in (mean, std))
+        with random_numbers_kept(seed):
+            plain = PlainImages(dataset, mean, std)
+            names = names_of_classes(dataset, plain.targets) if class_names is None else tuple(class_names)
+            if (most := int(plain.targets.max())) >= len(names):
+                raise UserError(
+                    f"there is a label {most} and {len(names)} names of classes: give class_names=, one a class"
+                )
+            probe = choose_probe(plain, names, count, seed)
+        warn_outside(probe.images, bool(mean))
+        return replace(probe, mean=mean, std=std)
+
+    def network(self, net: nn.Module) -> nn.Module:
+        """`net` as a network of images in [0, 1]: behind the normalisation by `mean` and `std`, where there is one."""
+        if not self.mean:
+            return net
+        weight = next((p for p in net.parameters() if p.is_floating_point()), torch.zeros(0))
+        behind = Normalized(net, self.mean, self.std)
+        behind.training = net.training  # by `train` its modules would no longer be what they are one by one
+        behind.mean, behind.std = behind.mean.to(weight), behind.std.to(weight)
+        return behind
 
     def __len__(self) -> int:
         return len(self.images)

@@ -1,9 +1,9 @@
 """What a study found: a frozen dataclass of tensors that shows itself as numbers and pictures."""
 
-import hashlib
 import json
+import logging
 import sys
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -11,9 +11,12 @@ import torch
 from torch import Tensor
 
 from interp.files import MOST, regular, replacing
+from interp.looks import look_folder, looks
 from interp.parts import attempt
-from interp.storage import pack, unpack
+from interp.storage import digest, pack, packed, read_tensors, unpacked
+from interp.words import brief
 
+log = logging.getLogger(__name__)
 FRAMES = 12  # of a film strip, at most
 Cell = str | float | Tensor  # of a table: text, a number, or a picture uint8 (3, H, W)
 
@@ -29,6 +32,7 @@ class Result:
     """
 
     view: ClassVar[Any] = None
+    study: ClassVar[str] = ""  # of a result that a study which was called has returned, its name
 
     left_out: tuple[str, ...] = field(default=(), kw_only=True)  # parts that could not be made, and why: for captions
 
@@ -39,6 +43,25 @@ class Result:
                 # sums over other layouts differ in the last bit.
                 own = value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
                 object.__setattr__(self, name, own)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.__repr__ = cls.__repr__  # type: ignore[method-assign] # else `dataclass` writes one that prints all tensors
+
+    def __repr__(self) -> str:
+        shown = (f"{f.name}={brief(getattr(self, f.name))}" for f in fields(self) if f.name != "left_out")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: pictures with captions, widgets and scalars."""
+        from interp.draw.notebook import html
+
+        return html(self)
+
+    def of_study(self, study: str) -> Self:
+        """The same result, which knows the name of its study: `save` keeps it as one of the study's looks."""
+        object.__setattr__(self, "study", study)
+        return self
 
     def scalars(self) -> dict[str, float]:
         """Finite numbers to log, by name (without the plugin's name)."""
@@ -94,24 +117,50 @@ class Result:
         show = getattr(cls.view, "compared", None)
         return show(results) if show else {}
 
-    def save(self, folder: Path, **about: Any) -> None:
+    def save(self, folder: str | Path, **about: Any) -> Path:
         """Write `result.safetensors` and `result.json` into `folder`; `about` (epoch, step, ...) goes into the JSON.
+
+        What `study(net, probe)` has returned goes to `folder`/results/<study>/epoch=NNNN, where `plugins.report.report`
+        finds it, following the look before (colours, films); without an `epoch` it is the one after the last there.
+        Returns where it lies, from where `plugins.results.load` reads it.
 
         Tensors are stored in as few bytes as hold them to the last bit (`interp.storage`). The JSON is written last:
         where it lies, the result is whole; it holds the digest of all fields. Raises OSError.
         """
+        if self.study:
+            return self._save_look(Path(folder) / "results" / self.study, **about)
         from safetensors.torch import save_file
 
-        tensors, forms = pack({n: v for n, v in vars(self).items() if isinstance(v, Tensor)})
-        others = {n: _packed(v) for n, v in vars(self).items() if not isinstance(v, Tensor)}
+        folder, values = Path(folder), {f.name: getattr(self, f.name) for f in fields(self)}
+        tensors, forms = pack({n: v for n, v in values.items() if isinstance(v, Tensor)})
+        others = {n: packed(v) for n, v in values.items() if not isinstance(v, Tensor)}
         with replacing(folder / "result.safetensors") as path:
             save_file(tensors, path, metadata={"stored": json.dumps(forms)})
-            about |= {"sha256": _digest(path, others)}
+            about |= {"sha256": digest(path, others)}
         about |= {"class": _public_name(type(self))}  # to draw it again from the files
         captions = attempt([], "captions", self.captions) or {}  # what is wrong with them is told when it is drawn
         text = json.dumps({**about, "scalars": self.scalars(), "captions": captions, "fields": others}, indent=1)
         with replacing(folder / "result.json") as path:
             path.write_text(text)
+        return folder
+
+    def _save_look(self, history: Path, **about: Any) -> Path:
+        """Keep it as the look of its study at an epoch, in place of an earlier one there and of its pictures."""
+        epochs = [number for number, _ in looks(history)]
+        about["epoch"] = epoch = max(epochs, default=-1) + 1 if about.get("epoch") is None else int(about["epoch"])
+        folder = look_folder(history, epoch)
+        for drawing in (path for path in folder.glob("[!.]*") if path.suffix in (".png", ".html")):
+            drawing.unlink()
+        return replace(self.continued(history, epoch)).save(folder, plugin=self.study, **about)
+
+    def continued(self, history: Path, epoch: int) -> Self:
+        """The result following the last one before `epoch` that the folder `history` keeps, if there is one."""
+        for folder in (path for number, path in reversed(looks(history)) if number < epoch):
+            try:
+                return self.following(type(self).load(folder))
+            except Exception as error:  # of files that may be torn or anybody's
+                log.warning("plugin %s: %s cannot be read (%s), looking further back", history.name, folder, error)
+        return self
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -122,14 +171,14 @@ class Result:
         """
         path = regular(Path(folder) / "result.safetensors")
         about = json.loads(regular(Path(folder) / "result.json", MOST).read_text(encoding="utf-8"))
-        others, digest = about["fields"], about.get("sha256")
-        if digest is None:
+        others, known = about["fields"], about.get("sha256")
+        if known is None:
             values = {n: tuple(v) if isinstance(v, list) else v for n, v in others.items()}
-        elif digest == _digest(path, others):
-            values = {n: _unpacked(v) for n, v in others.items()}
+        elif known == digest(path, others):
+            values = {n: unpacked(v) for n, v in others.items()}
         else:
             raise ValueError(f"{folder} is damaged: result.safetensors and the fields do not match their digest")
-        values = cls.renewed(values | _tensors(path))
+        values = cls.renewed(values | read_tensors(path))
         wanted = [f.name for f in fields(cls) if f.name in values or f.default is f.default_factory is MISSING]
         return cls(**{name: values[name] for name in wanted})
 
@@ -144,47 +193,6 @@ def _public_name(kind: type) -> str:
     package = kind.__module__.rpartition(".")[0]
     known = getattr(sys.modules.get(package), kind.__qualname__, None) is kind
     return f"{package if known else kind.__module__}.{kind.__qualname__}"
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors that a file of `Result.save` holds, as they were before they were packed."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
-        return unpack(stored, json.loads((file.metadata() or {}).get("stored", "{}")))
-
-
-def _digest(tensors: Path, others: dict[str, Any]) -> str:
-    """The SHA-256 of the file of the tensors and of the other fields as JSON."""
-    with tensors.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-    digest.update(json.dumps(others).encode())
-    return digest.hexdigest()
-
-
-def _packed(value: Any) -> Any:
-    """What JSON gives back as it is: a tuple as {"tuple": [...]}, a dictionary with other keys than texts as pairs."""
-    if isinstance(value, list | tuple):
-        items = [_packed(item) for item in value]
-        return {"tuple": items} if isinstance(value, tuple) else items
-    if not isinstance(value, dict):
-        return value
-    if all(isinstance(key, str) for key in value) and [*value] not in (["tuple"], ["pairs"]):
-        return {key: _packed(item) for key, item in value.items()}
-    return {"pairs": [[_packed(key), _packed(item)] for key, item in value.items()]}
-
-
-def _unpacked(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_unpacked(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if [*value] == ["tuple"]:
-        return tuple(_unpacked(item) for item in value["tuple"])
-    if [*value] == ["pairs"]:
-        return {_unpacked(key): _unpacked(item) for key, item in value["pairs"]}
-    return {key: _unpacked(item) for key, item in value.items()}
 
 
 def longer_film(film: Tensor, looks: tuple[int, ...], frame: Tensor) -> tuple[Tensor, tuple[int, ...]]:

@@ -1,7 +1,12 @@
-"""Tensors in fewer bytes for the disk, to the last bit: whole numbers, tables of mostly zeros, images of 8 bits."""
+"""Fields of a result on disk. Tensors in fewer bytes, to the last bit: whole numbers, tables of mostly zeros, images of
+8 bits; what else there is as JSON that gives it back as it was.
+"""
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -68,3 +73,44 @@ def _dense(entries: Tensor, places: Tensor, shape: list[int]) -> Tensor:
     if (count := math.prod(shape)) > SPARSE_ENTRIES:
         raise ValueError(f"a sparse tensor of shape {shape} has more than {SPARSE_ENTRIES:,} entries")
     return entries.new_zeros(count).scatter(0, places, entries).view(shape)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors that a file of `Result.save` holds, as they were before they were packed."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+        return unpack(stored, json.loads((file.metadata() or {}).get("stored", "{}")))
+
+
+def digest(tensors: Path, others: dict[str, Any]) -> str:
+    """The SHA-256 of the file of the tensors and of the other fields as JSON."""
+    with tensors.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256")
+    sha256.update(json.dumps(others).encode())
+    return sha256.hexdigest()
+
+
+def packed(value: Any) -> Any:
+    """What JSON gives back as it is: a tuple as {"tuple": [...]}, a dictionary with other keys than texts as pairs."""
+    if isinstance(value, list | tuple):
+        items = [packed(item) for item in value]
+        return {"tuple": items} if isinstance(value, tuple) else items
+    if not isinstance(value, dict):
+        return value
+    if all(isinstance(key, str) for key in value) and [*value] not in (["tuple"], ["pairs"]):
+        return {key: packed(item) for key, item in value.items()}
+    return {"pairs": [[packed(key), packed(item)] for key, item in value.items()]}
+
+
+def unpacked(value: Any) -> Any:
+    if isinstance(value, list):
+        return [unpacked(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if [*value] == ["tuple"]:
+        return tuple(unpacked(item) for item in value["tuple"])
+    if [*value] == ["pairs"]:
+        return {unpacked(key): unpacked(item) for key, item in value["pairs"]}
+    return {key: unpacked(item) for key, item in value.items()}

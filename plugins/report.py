@@ -8,35 +8,32 @@ from pathlib import Path
 from typing import Any
 
 from conf.check import clear_errors
-from interp.comparison import SideBySide
 from interp.errors import UserError
 from interp.files import MOST, inside, regular
 from interp.lit.report.page import write
 from interp.lit.run_folder.files import DAMAGED, LINK
-from interp.lit.safety.foreign import result_class
 from interp.lit.safety.secrets import hide_in_logs
 from interp.lit.safety.yaml_file import plain, read_yaml
 from interp.lit.terminal import visible
 from interp.looks import looks
-from interp.result import Result
 from plugins.base.sinks import show
+from plugins.results import load
 
 log = logging.getLogger(__name__)
 
 
-def read_result(folder: Path, trust: Collection[str] = ()) -> Result:
-    """The result kept in results/<plugin>/epoch=NNNN, of the class that its result.json names, which is imported.
+def report(folder: str | Path, title: str = "", trust: Collection[str] = ()) -> Path:
+    """Draw what is missing of the results that `study(net, probe).save(folder)` has kept; the page, report.html.
 
-    Raises UserError where no class is named, or one that is neither ours nor in a module of `trust`, OSError,
-    ValueError, KeyError and IndexError where files are missing or damaged.
+    `title` is the folder's name where it is not given; `trust` names modules with result classes of your own that are
+    not imported. Raises UserError where there are no results, OSError where the page cannot be written.
     """
-    content = json.loads(regular(folder / "result.json", MOST).read_text(encoding="utf-8"))
-    if names := content.get("networks"):
-        last = {name: looks(folder.parents[1] / f"{folder.parent.name}.{name}")[-1][1] for name in names}
-        return SideBySide({name: read_result(path, trust) for name, path in last.items()})
-    if "class" not in content:
-        raise UserError(f"{folder}/result.json names no class: it was written by an earlier version; run analyze.py")
-    return result_class(content["class"], trust).load(folder)
+    run = Path(folder).absolute()
+    if not (run / "results").is_dir():
+        raise UserError(f"no results/ in {run}: save some there, study(net, probe).save({str(folder)!r})")
+    draw(run, trust=trust)
+    write(run, **settings(run) | ({"title": title} if title else {}))
+    return run / "report.html"
 
 
 def undrawn(run: Path) -> Iterator[Path]:
@@ -73,7 +70,7 @@ def _draw(run: Path, folders: Iterable[Path], trust: Collection[str] = ()) -> in
         try:
             if not all(inside(folder / f"result.{kind}", run) for kind in ("json", "safetensors")):
                 raise UserError(LINK)
-            show(read_result(folder, trust), folder, folder.parent.name, loggers=[], epoch=0, step=0)
+            show(load(folder, trust), folder, folder.parent.name, loggers=[], epoch=0, step=0)
             count += 1
         except Exception as error:  # of one result, which may be anybody's code: the others are drawn
             log.warning("%s/%s is not drawn: %s: %s", folder.parent.name, folder.name, type(error).__name__, error)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from interp.errors import UserError, unknown
-from interp.featurevis.canvas import Aligned, Canvas, Fft, Maco, Pixel, colour_matrix, usual_detail
+from interp.featurevis.canvas import LARGE, Aligned, Canvas, Fft, Maco, Pixel, colour_matrix, usual_detail
 from interp.featurevis.objective import Objective
 from interp.featurevis.objectives import l1, l2, total_variation
 from interp.featurevis.transforms import CROPS, NAMED, Transforms, for_size
@@ -28,7 +28,7 @@ class Recipe:
     transforms: str | None = None  # one of NAMED, None: what suits canvas and size
     feed: int | None = None  # pixels of the shorter side of what the network gets, None: as the transforms leave it
     learning_rate: float | None = None  # None: the canvas's own
-    steps: int = 48
+    steps: int | None = None  # None: what suits the size
     penalties: tuple[tuple[str, float], ...] = ()  # of PENALTIES, each with its weight
     seed: int = 0
 
@@ -51,7 +51,8 @@ class Recipe:
     def options(self, size: tuple[int, int]) -> dict[str, Any]:
         """What `render` takes for pictures of `size` (H, W)."""
         rate, moves = self.learning_rate, self._moves(size)
-        return {"transforms": moves, "steps": self.steps, "seed": self.seed, "learning_rate": rate}
+        steps = self.steps or usual_steps(size)
+        return {"transforms": moves, "steps": steps, "seed": self.seed, "learning_rate": rate}
 
     @torch.no_grad()
     def check(self, net: nn.Module, images: Tensor, size: tuple[int, int], key: str) -> None:
@@ -88,6 +89,11 @@ class Recipe:
             return moves
         scale = self.feed / min(size)
         return replace(moves, feed=(round(scale * size[0]), round(scale * size[1])))
+
+
+def usual_steps(size: tuple[int, int]) -> int:
+    """Steps after which pictures of `size` (H, W) mean most for what they cost (docs/pictures.md)."""
+    return 64 if min(size) > LARGE else 48
 
 
 def colours(images: Tensor, colour: str) -> Tensor | None:

@@ -1,6 +1,7 @@
 """The LightningModule: any classifier network with its optimizer, scheduler and metrics."""
 
 from collections.abc import Callable, Sized
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -12,7 +13,9 @@ from torch.optim import Optimizer
 from torch.utils.data import DistributedSampler
 
 from interp.errors import UserError
+from interp.lit.checkpoints.content import check_content
 from interp.lit.checkpoints.schedule import Plan, check_end, go_on, lay, plan_of
+from interp.lit.checkpoints.weights_file import load_foreign, read_weights
 from interp.lit.scores import Scores
 from interp.network.layers import Normalized
 
@@ -167,6 +170,19 @@ def load_weights(net: nn.Module, class_names: tuple[str, ...], checkpoint: dict[
     """Give `net` the weights of a checkpoint; raises UserError where they do not fit."""
     fit_to_checkpoint(net, class_names, checkpoint)
     net.load_state_dict(_weights(net, checkpoint))
+
+
+def load_file(net: nn.Module, class_names: tuple[str, ...], path: Path, head: str | None = None) -> None:
+    """Give `net` the weights of a file, of a run of ours or anybody's; `head` "new" leaves its last layer as it is.
+
+    Raises UserError where they do not fit.
+    """
+    content = read_weights(path)
+    if head is None and {"class_names", "state_dict"} <= content.keys():
+        check_content(content, path)
+        load_weights(net, class_names, content)
+    else:
+        load_foreign(net, len(class_names), content, path, head)
 
 
 def _weights(net: nn.Module, checkpoint: dict[str, Any]) -> dict[str, Tensor]:

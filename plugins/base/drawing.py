@@ -31,7 +31,7 @@ class Drawing:
     l1: float = setting(0.0, "weight of a penalty on the distance of pixels from grey", least=0)
     l2: float = setting(0.0, "weight of a penalty on its square", least=0)
 
-    def recipe(self, steps: int, seed: int) -> Recipe:
+    def recipe(self, steps: int | None, seed: int) -> Recipe:
         """What a render is told."""
         penalties = tuple((name, float(getattr(self, name))) for name in PENALTIES)
         return Recipe(

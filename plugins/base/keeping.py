@@ -10,7 +10,7 @@ from pathlib import Path
 from textwrap import shorten
 
 from interp.lit.run_folder import failures
-from interp.looks import look_folder, looks, thin
+from interp.looks import look_folder, thin
 from interp.processes.background import Background
 from interp.result import Result
 from plugins.base.sinks import show
@@ -37,12 +37,7 @@ class KeptStudy(Study):
 
     def continued(self, result: Result, history: Path, epoch: int, earlier: Path | None = None) -> Result:
         """`result` following the last one before `epoch` that is kept, if there is one: in `history`, or `earlier`."""
-        for folder in (path for number, path in reversed(looks(earlier or history)) if number < epoch):
-            try:
-                return result.following(type(result).load(folder))
-            except Exception as error:  # of files that may be torn or anybody's
-                log.warning("plugin %s: %s cannot be read (%s), looking further back", history.name, folder, error)
-        return result
+        return result.continued(earlier or history, epoch)
 
     def keep(self, result: Result, history: Path, loggers: list, *, epoch: int, step: int) -> dict[str, float]:
         """Write the result and how the look went into `history` now; its scalars, those that can be logged.

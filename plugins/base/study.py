@@ -34,7 +34,7 @@ class Study:
 
     shares: ClassVar[bool] = False  # whether many processes study together (interp.processes.share); else the first
 
-    name: str  # of its scalars, its results folder and its pictures
+    name: str = ""  # of its scalars, its results folder and its pictures; '': its class's, such as nmf of NMFPlugin
     every_n_epochs: int = setting(1, "look after every n-th epoch, and after the last", least=1)
     at_start: bool = setting(True, "look at the untrained network too (epoch 0)")
     on_error: str = setting(
@@ -51,6 +51,7 @@ class Study:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
+        self.name = self.name or _snake_case(type(self).__name__.removesuffix("Plugin"))
         if not re.fullmatch(r"\w[\w.-]*", self.name):
             raise UserError(f"plugin name {self.name!r}: use letters, digits, '_', '-' and '.'")
         self._take_short_forms()
@@ -81,14 +82,28 @@ class Study:
             if layer:
                 find_layer(net, layer)
 
+    def __call__(self, net: nn.Module, probe: Probe) -> Result:
+        """Look, in a loop of one's own or a notebook: `study(net, probe).save(folder)`, and after it `report(folder)`.
+
+        The result is saved under the study's name (`Result.save`). Raises what `look` raises, and UserError on those of
+        many processes that only helped the first.
+        """
+        result = self.look(net, probe)
+        if result is None:
+            raise UserError(f"the first process alone gets the result of {self.name}: on several call `look`")
+        return result.of_study(self.name)
+
     def look(self, net: nn.Module, probe: Probe) -> Result | None:
         """Run the study without disturbing `net` (in its own precision, autocast off); needs no trainer.
+
+        Of a probe with a `mean` and `std`, `net` takes normalised images; it is studied behind their normalisation.
 
         Signals that may end the process wait until all is put back. Raises TimeoutError after `timeout` seconds.
 
         Of many processes all must call it. None on those that only helped the first. Raises ProcessLost where one of
         them does not come within `timeout` and a grace.
         """
+        net = probe.network(net)
         while True:
             try:
                 with held_back():
@@ -123,3 +138,12 @@ class Study:
 
     def _warn_of_changes(self, changes: list[str]) -> None:
         warnings.warn(f"plugin {self.name} left changes behind, undone: {'; '.join(changes)}", stacklevel=2)
+
+
+def _snake_case(name: str) -> str:
+    """The name of a class as files and folders are called.
+
+    >>> _snake_case("ClassAttribution"), _snake_case("NMF")
+    ('class_attribution', 'nmf')
+    """
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from interp.draw import stepped
 from interp.errors import UserError
 from interp.featurevis import activation_grid, colours, mosaic
+from interp.featurevis.recipe import usual_steps
 from interp.network.layers import Layer, choose_layer, spread_layers
 from interp.parts import attempt, of_those_that_can
 from interp.probe import Probe
@@ -37,7 +38,9 @@ class FeatureVisualizationPlugin(Drawing, Plugin):
     distance: float = setting(0.0, "weight of the distance to that image's activations, with begin: image", least=0)
     transparency: bool | None = setting(None, "pictures show where pixels mattered; null: those of maco do")
     size: int | None = setting(None, "pixels; null: as the images", least=4)
-    steps: int = setting(48, "of the optimisation; pictures that gain nothing more stop before", least=1)
+    steps: int | None = setting(
+        None, "of the optimisation; null: 64 above 64 pixels, else 48; pictures that gain nothing more stop", least=1
+    )
     shown: int = setting(3, "probe images on each side", least=1)
     activation_grid: int = setting(
         0,
@@ -57,8 +60,7 @@ class FeatureVisualizationPlugin(Drawing, Plugin):
     def _check_beginning(self) -> None:
         if self.begin == "image" and self.canvas == "maco":
             raise UserError(
-                f"plugin.{self.name}.canvas=maco cannot begin with an image, whose spectrum is its own: take "
-                "canvas=fft, pixel or aligned, or begin=noise"
+                f"plugin.{self.name}.canvas=maco cannot begin with an image: take canvas=fft or begin=noise"
             )
         if self.begin != "image" and self.distance:
             raise UserError(f"plugin.{self.name}.distance={self.distance} is to a first image: it takes begin=image")
@@ -77,16 +79,19 @@ class FeatureVisualizationPlugin(Drawing, Plugin):
             layers=tuple(of_layer.layer for of_layer in wanted for _ in of_layer.channels),
             channels=torch.tensor([channel for of_layer in wanted for channel in of_layer.channels]),
             drawn=stepped(drawn.rendered.images), values=drawn.values, start=drawn.start, kept=drawn.kept,
-            of_images=torch.cat(of_images), shown=self.shown, about=self._about(),
+            of_images=torch.cat(of_images), shown=self.shown, about=self._about(probe),
             grids=torch.zeros(0) if grids is None else grids, gridded=tuple(gridded), left_out=tuple(left_out),
             influence=stepped(drawn.rendered.influence) if transparent else torch.zeros(0),
-            steps=drawn.rendered.steps, most_steps=self.steps,
+            steps=drawn.rendered.steps, most_steps=self._steps(probe),
             class_names=tuple(name for of_layer in wanted for name in of_layer.class_names),
         )  # fmt: skip
 
-    def _about(self) -> str:
+    def _steps(self, probe: Probe) -> int:
+        return self.steps or usual_steps(self._size(probe))
+
+    def _about(self, probe: Probe) -> str:
         begin = "grey noise" if self.begin == "noise" else "the image that excites it most"
-        return f"What excites each {self.objective}, by {self.steps} steps from {begin}."
+        return f"What excites each {self.objective}, by {self._steps(probe)} steps from {begin}."
 
     def _draw(
         self, net: nn.Module, probe: Probe, layers: dict[str, Layer], names: list[str]

@@ -15,8 +15,7 @@ from PIL import Image
 from interp.draw.policy import guarded
 from interp.lit.wandb import artifacts
 from interp.lit.wandb.file import kinds
-from tests.end_to_end.conftest import ROOT
-from tests.typed import typed
+from tests.end_to_end.conftest import ROOT, command
 from tests.wandb_file import begin, config, history, only, records
 
 EPOCHS = range(11)  # before training, and after each of ten epochs
@@ -76,13 +75,11 @@ def test_checkpoints_load_safely_and_hold_the_classes(main_job):
 def test_analysis_of_the_run_repeats_its_last_result_and_names_its_checkpoint(main_job, tmp_path, monkeypatch):
     checkpoint = main_job.run / "checkpoints" / "last.ckpt"
     sinks = ("logger=[report,wandb]", "logger.wandb.artifacts=true")
-    given = (f"checkpoint={checkpoint}", "+plugin=nmf", *sinks)
-    ended = typed(main_job.folder, *given, script="analyze", WANDB_MODE="offline")
-    assert ended.code == 0, ended.said
+    done = command(main_job.folder, f"checkpoint={checkpoint}", "+plugin=nmf", *sinks, script="analyze.py")
     (run,) = (main_job.folder / "outputs" / "analyze").iterdir()
     ours, theirs = (folder / "results" / "nmf" / "epoch=0010" for folder in (run, main_job.run))
     assert (ours / "result.safetensors").read_bytes() == (theirs / "result.safetensors").read_bytes()
-    assert (run / "report.html").is_file() and "nmf/relative_error" in ended.said
+    assert (run / "report.html").is_file() and "nmf/relative_error" in done.stdout
     assert begin(run).job_type == "analyze" and list(begin(run).tags) == ["nmf"]
     assert config(run)["checkpoint"] == str(checkpoint)
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path))

@@ -23,6 +23,7 @@ DISTURBABLE = (
     *(QUICK := ("plugin.nmf.icon_steps=2", "plugin.nmf.restarts=1", "data.probe_images=4")),
     "logger=report",
 )
+LATER = ("plugin.nmf.at_start=false", "plugin.saliency.at_start=false")
 INTERRUPTED = "+plugin.stop={_target_: tests.studies.Interrupted, epoch: 2, at_start: false}"
 
 
@@ -117,7 +118,7 @@ def test_studies_work_on_other_networks(train, tmp_path, model, size, checks):
     saliency = ["plugin.saliency.methods=[gradient,grad_cam]", f"plugin.saliency.checks={checks}"]
     short = ["trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "test=false"]
     run = train(tmp_path, f"model={model}", f"data.size={size}", "+plugin=[nmf,saliency]", *QUICK, *saliency, *short,
-                "data.batch_size=4")  # fmt: skip
+                "data.batch_size=4", *LATER)  # fmt: skip
     about = json.loads((run.folder / "results" / "nmf" / "epoch=0001" / "result.json").read_text())
     assert about["fields"]["layer"] == "layer4"
 
@@ -125,7 +126,7 @@ def test_studies_work_on_other_networks(train, tmp_path, model, size, checks):
 def test_colour_images_with_generated_shapes(train, tmp_path):
     small = ["data.train=64", "data.val=32", "data.test=32", "data.size=32", "trainer.max_epochs=1"]
     run = train(tmp_path, "data=shapes", "+plugin=[nmf,saliency]", "plugin.saliency.samples=2",
-                "plugin.saliency.steps=8", *QUICK, *small)  # fmt: skip
+                "plugin.saliency.steps=8", *QUICK, *small, *LATER)  # fmt: skip
     assert (run.folder / "results" / "saliency" / "epoch=0001" / "panels.png").is_file()
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from interp.files import regular, replacing
-from interp.result import Result, _packed, _unpacked, finite
+from interp.result import Result, finite
+from interp.storage import packed, unpacked
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_whatever_json_can_hold_comes_back_as_it_was(what):
-    again = _unpacked(json.loads(json.dumps(_packed(what))))
+    again = unpacked(json.loads(json.dumps(packed(what))))
     assert again == what and repr(again) == repr(what)  # 1, 1.0 and True are equal, a tuple and a list are not
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from interp.comparison import SideBySide
+from plugins import results
 from plugins.base.sinks import show
-from plugins.report import main, read_result
+from plugins.report import main
 from tests.studies import Confidence, Explorable
 
 
@@ -75,7 +76,7 @@ def test_networks_side_by_side_are_read_from_each_ones_results(tmp_path):
     folder = tmp_path / "results" / "sure" / "epoch=0007"
     SideBySide(both).save(folder)
     main([str(tmp_path)])
-    again = read_result(folder)
+    again = results.load(folder)
     assert torch.equal(again.pictures()["bars"], SideBySide(both).pictures()["bars"]) and again.results.keys() == {
         *"ab"
     }

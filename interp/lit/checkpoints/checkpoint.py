@@ -2,6 +2,7 @@
 
 import logging
 import random
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,8 +114,8 @@ class RunCheckpoint(ModelCheckpoint):
         super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint file, on the CPU; nothing but tensors and plain values is ever unpickled.
+def read_content(path: Path) -> Any:
+    """What `torch.save` has written, on the CPU; nothing but tensors and plain values is ever unpickled.
 
     Raises UserError that names the file, and those that can be used instead, where it is missing, does not match its
     checksum (older and foreign files have none), would grow beyond its file or holds anything else.
@@ -127,11 +128,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"the checkpoint {path} is damaged: it does not match its checksum" + whole_beside(path))
     try:
         check_archive(path)
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        what = f"cannot read the checkpoint {path}: damaged, or more than weights ({reason})"
+        what = f"cannot read the checkpoint {path}: damaged, or more than weights ({_refused(error)})"
         raise UserError(what + whole_beside(path)) from error
+
+
+def _refused(error: Exception) -> str:
+    """Why torch does not read a file: the class or function in it that would have to be called, where it names one."""
+    if name := re.search(r"Unsupported (?:global: GLOBAL|class) ([\w.]+)", str(error)):
+        return f"it needs {name[1]}, and no code is run for a file: save net.state_dict() alone"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint file, as `read_content` gives it; raises UserError where it is none."""
+    checkpoint = read_content(path)
     if isinstance(checkpoint, dict) and checkpoint and all(isinstance(v, torch.Tensor) for v in checkpoint.values()):
         checkpoint = {"state_dict": checkpoint}  # weights alone, which can be analysed
     check_content(checkpoint, path)

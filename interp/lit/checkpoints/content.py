@@ -30,7 +30,10 @@ WORDS = {str: "a text", int: "a whole number from 0", float: "a number", dict: "
 def check_content(checkpoint: Any, path: Path) -> None:
     """Raise UserError that names the entry where what was read from `path` is no checkpoint of a training."""
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise UserError(f"{path} is not a checkpoint of a training: it has no 'state_dict'")
+        raise UserError(
+            f"{path} is not a checkpoint of a training: it has no 'state_dict'; weights={path} reads weights of other "
+            "forms"
+        )
     kinds = {name: kind for name, kind in KINDS.items() if name in checkpoint}
     if fault := next(_faults(checkpoint, kinds), None):
         raise UserError(f"the checkpoint {path} cannot be used: {fault}")

@@ -104,6 +104,14 @@ class Earlier:
         if not isinstance(kept, Mapping) or kept.get("settings") != now.settings:
             check_step(factory, self.content["optimizer_states"][0], str(self.place))
 
+    def check_weights(self, cfg: DictConfig) -> None:
+        """Raise UserError where a command names weights to start from that this run did not start from."""
+        if cfg.weights is not None and self.settings and self.settings.get("weights") != hidden(cfg.weights):
+            raise UserError(
+                f"weights={cfg.weights} starts a training anew and checkpoint={cfg.checkpoint} resumes one, which has "
+                "its own weights: give one of the two"
+            )
+
     def ended(self, cfg: DictConfig) -> str:
         """That nothing is left to train for this command, and how to go on; "" where something is."""
         taken = {"epochs": self.epochs, "steps": self.content.get("global_step", 0)}

@@ -8,6 +8,8 @@ from typing import Any
 from interp.errors import UserError
 from interp.lit.run_folder.remains import about
 
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # of a model's folder, as Hugging Face and timm write it
+
 
 def others(folder: Path) -> str:
     """The checkpoints in a folder, or else the latest runs in it."""
@@ -33,6 +35,9 @@ def find_checkpoint(path: Any, names: tuple[str, ...], key: str = "checkpoint") 
     for name in names:
         if (given / "checkpoints" / name).is_file():
             return given / "checkpoints" / name
+    for name in WEIGHTS if key == "weights" else ():
+        if (given / name).is_file():
+            return given / name
     if files := ", ".join(sorted(file.name for file in given.glob("*.ckpt"))):
         run = f"the folder of the run, {given.parent}, or " if given.name == "checkpoints" else ""
         raise UserError(f"{key}={path} is a folder of checkpoints: give {run}one of its files: {files}")
@@ -45,24 +50,24 @@ def find_checkpoint(path: Any, names: tuple[str, ...], key: str = "checkpoint") 
     raise UserError(f"no {' or '.join(names)} in {given / 'checkpoints'}{advice}")
 
 
-def named_checkpoints(given: Any, names: tuple[str, ...]) -> dict[str, Path | None]:
-    """Checkpoints by name: of None (a network without one), a path, several paths, or paths that have names.
+def named_checkpoints(given: Any, names: tuple[str, ...], key: str = "checkpoint") -> dict[str, Path | None]:
+    """Checkpoints (or weights, as `key` says) by name: of None (a network without one), a path, several, or named ones.
 
     Paths without names get the shortest end of their run's folder that tells them apart. Raises UserError.
     """
     if given is None or isinstance(given, str | int):
-        return {"": None if given is None else find_checkpoint(given, names)}
+        return {"": None if given is None else find_checkpoint(given, names, key)}
     if isinstance(given, Mapping):
-        paths = {str(name): None if path is None else find_checkpoint(path, names) for name, path in given.items()}
+        paths = {str(name): None if path is None else find_checkpoint(path, names, key) for name, path in given.items()}
         if wrong := [name for name in paths if not re.fullmatch(r"\w[\w.-]*", name)]:
-            raise UserError(f"checkpoint name {wrong[0]!r}: use letters, digits, '_', '-' and '.'")
+            raise UserError(f"{key} name {wrong[0]!r}: use letters, digits, '_', '-' and '.'")
         if paths:
             return paths
-    checkpoints = [find_checkpoint(path, names) for path in given]
+    checkpoints = [find_checkpoint(path, names, key) for path in given]
     if not checkpoints:
-        raise UserError("checkpoint=[] is empty: name some, or give null for a network without one")
+        raise UserError(f"{key}=[] is empty: name some, or give null for a network without one")
     if len(set(checkpoints)) < len(checkpoints):
-        raise UserError(f"checkpoint={list(given)}: the same checkpoint twice")
+        raise UserError(f"{key}={list(given)}: the same {key} twice")
     return dict(zip(_short_names(checkpoints), checkpoints, strict=True))
 
 

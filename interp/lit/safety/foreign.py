@@ -158,7 +158,10 @@ def result_class(name: Any, trust: str | Collection[str] = ()) -> type[Result]:
     """
     module, _, class_name = str(name).rpartition(".")
     if module not in {*names(trust), *sys.modules} and module.partition(".")[0] not in ("plugins", "interp"):
-        raise UserError(f"the result is of class {name}, which is not ours: if you know it, give --trust {module}")
+        raise UserError(
+            f"the result is of class {name}, which is not ours: if you know it, give --trust {module} "
+            f"(in Python trust=[{module!r}])"
+        )
     try:
         kind = getattr(import_module(module), class_name, None)
     except ImportError as error:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -26,6 +27,16 @@ def streams(seed: int) -> Iterator[Kept]:
     for stream in (torch.default_generator, *torch.cuda.default_generators, *mps):  # none of a CUDA not yet in use
         seeded = torch.Generator(stream.device).manual_seed(seed).get_state()
         yield _switch("", stream.get_state, stream.set_state, seeded)
+
+
+@contextmanager
+def random_numbers_kept(seed: int) -> Iterator[None]:
+    """Within, each stream of random numbers starts from `seed`; afterwards it goes on as if nothing had been drawn."""
+    with ExitStack() as stack:
+        for kept in streams(seed):
+            stack.callback(kept.undo, {}, [])
+            kept.enter()
+        yield
 
 
 def switches() -> Iterator[Kept]:
