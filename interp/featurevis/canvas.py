@@ -185,7 +185,7 @@ def colour_matrix(images: Tensor) -> Tensor:
     """
     values, vectors = torch.linalg.eigh(torch.atleast_2d(images.transpose(0, 1).flatten(1).double().cov(correction=0)))
     if values[-1] <= 0:
-        raise UserError("the images have one colour each and all, so there is no covariance: leave `colour` unset")
+        raise UserError("the images have one colour each and all, so there is no covariance: take colour imagenet")
     root = vectors @ torch.diag(values.clamp_min(1e-4 * values[-1]).sqrt()) @ vectors.T
     return _unit_columns(root).float()
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from interp.errors import unknown
+from interp.errors import UserError, unknown
 from interp.featurevis.canvas import LARGE, Aligned, Canvas, Fft, Maco, Pixel, colour_matrix, usual_detail
 from interp.featurevis.objective import Objective
 from interp.featurevis.objectives import l1, l2, total_variation
@@ -52,6 +53,25 @@ class Recipe:
         rate, moves = self.learning_rate, self._moves(size)
         steps = self.steps or usual_steps(size)
         return {"transforms": moves, "steps": steps, "seed": self.seed, "learning_rate": rate}
+
+    @torch.no_grad()
+    def check(self, net: nn.Module, images: Tensor, size: tuple[int, int], key: str) -> None:
+        """Raise UserError where `net`, of `images` (B, C, h, w), does not take what pictures of `size` (H, W) come to.
+
+        Many take images of one size only. `key` is where the settings stand.
+        """
+        height, width = self._moves(size).frame(size)
+        if (height, width) == images.shape[2:]:
+            return
+        try:
+            net(images.new_full((2, images.shape[1], height, width), 0.5))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"{key}: the network does not take the {height} x {width} pixels that size, feed={self.feed} and "
+                f"transforms={self.transforms} come to, only {images.shape[2]} x {images.shape[3]}: leave all null"
+            ) from error
 
     def penalised(self, objective: Objective) -> Objective:
         """The objective less the weighted penalties."""

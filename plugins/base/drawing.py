@@ -20,7 +20,7 @@ class Drawing:
         "imagenet", "Lucid's colours for three channels; or data: directions in which the probe's vary", choices=COLOURS
     )
     detail: float | None = setting(
-        None, "share of the pixels that is drawn in each direction; null: 4/7 above 64 pixels, else 1", above=0
+        None, "share of the pixels that is drawn in each direction; null: 4/7 above 64 pixels, else 1", above=0, most=1
     )
     transforms: str | None = setting(
         None, f"moves at each step: {', '.join(NAMED)}; null: what suits canvas and size", choices=[*NAMED]

@@ -56,6 +56,7 @@ class CaricaturePlugin(Drawing, Plugin):
         self.layers = names
         targets = {target: self._target(net, probe, images, labels, target) for target in self.targets}
         recipe = self.recipe(self.steps, self.seed)
+        recipe.check(net, images, (images.shape[2], images.shape[3]), f"plugin.{self.name}")
         canvas = recipe.begin(probe.images, images.shape)
         options = {"canvas": canvas, "penalised": recipe.penalised, **recipe.options(canvas.size)}
         left_out: list[str] = []

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from interp.draw import stepped
 from interp.errors import UserError
-from interp.featurevis import activation_grid, colours, mosaic
 from interp.featurevis.recipe import usual_steps
 from interp.network.layers import Layer, choose_layer, spread_layers
 from interp.parts import attempt, of_those_that_can
@@ -17,10 +16,8 @@ from interp.probe import Probe
 from interp.result import finite
 from interp.words import class_index, word
 from plugins.base import Drawing, Plugin, setting, spread_setting
-from plugins.feature_visualization.pictures import OBJECTIVES, Asked, Drawn, Wanted, draw, is_head
+from plugins.feature_visualization.pictures import OBJECTIVES, Asked, Drawn, Wanted, draw, grids, is_head
 from plugins.feature_visualization.result import FeatureVisualizationResult
-
-WIDEST = 512  # pixels of an activation grid in the result
 
 
 @dataclass(kw_only=True)
@@ -29,7 +26,7 @@ class FeatureVisualizationPlugin(Drawing, Plugin):
 
     layers: Sequence[str] = spread_setting(3)
     channels: int | Sequence[int | str] = setting(
-        6, "so many of each layer, evenly spread; or a list of them; of the layer of logits class names as well"
+        6, "so many of each layer, evenly spread; or a list; of the layer of logits class names as well", least=1
     )
     objective: str = setting("channel", "its mean over positions; or unit: at the centre", choices=OBJECTIVES)
     pictures: int = setting(1, "of each channel", least=1)
@@ -51,8 +48,20 @@ class FeatureVisualizationPlugin(Drawing, Plugin):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._by_rule = not self.layers
+        self._check_beginning()
         if not isinstance(self.channels, int):
             self.channels = [channel if isinstance(channel, int) else word(channel) for channel in self.channels]
+            if not self.channels:
+                raise UserError(f"plugin.{self.name}.channels is empty: name channels, or give a number such as 6")
+
+    def _check_beginning(self) -> None:
+        if self.begin == "image" and self.canvas == "maco":
+            raise UserError(
+                f"plugin.{self.name}.canvas=maco cannot begin with an image, whose spectrum is its own: take "
+                "canvas=fft, pixel or aligned, or begin=noise"
+            )
+        if self.begin != "image" and self.distance:
+            raise UserError(f"plugin.{self.name}.distance={self.distance} is to a first image: it takes begin=image")
 
     def analyze(self, net: nn.Module, probe: Probe) -> FeatureVisualizationResult:
         named = [Layer.named(net, probe.images, name) for name in self.layers]
@@ -61,7 +70,7 @@ class FeatureVisualizationPlugin(Drawing, Plugin):
         attempts = partial(self._draw, net, probe, layers)
         names, (drawn, wanted, of_images) = of_those_that_can(left_out, [*layers], attempts, settings=not self._by_rule)
         gridded = torch.linspace(0, len(probe) - 1, min(self.activation_grid, len(probe))).round().long().tolist()
-        grids = attempt(left_out, "activation grids", lambda: self._grids(net, probe, names[-1], gridded))
+        drawn_grids = attempt(left_out, "activation grids", partial(self._grids, net, probe, names[-1], gridded))
         transparent = self.canvas == "maco" if self.transparency is None else self.transparency
         return FeatureVisualizationResult(
             images=probe.images,
@@ -69,7 +78,8 @@ class FeatureVisualizationPlugin(Drawing, Plugin):
             channels=torch.tensor([channel for of_layer in wanted for channel in of_layer.channels]),
             drawn=stepped(drawn.rendered.images), values=drawn.values, start=drawn.start, kept=drawn.kept,
             of_images=torch.cat(of_images), shown=self.shown, about=self._about(probe),
-            grids=torch.zeros(0) if grids is None else grids, gridded=tuple(gridded), left_out=tuple(left_out),
+            grids=torch.zeros(0) if drawn_grids is None else drawn_grids, gridded=tuple(gridded),
+            left_out=tuple(left_out),
             influence=stepped(drawn.rendered.influence) if transparent else torch.zeros(0),
             steps=drawn.rendered.steps, most_steps=self._steps(probe),
             class_names=tuple(name for of_layer in wanted for name in of_layer.class_names),
@@ -93,16 +103,25 @@ class FeatureVisualizationPlugin(Drawing, Plugin):
             chosen = self._channels_of(name, activations.shape[1], class_names)
             channels = [channel for channel in chosen for _ in range(self.pictures)]
             of_images.append(self._measure(activations)[:, channels].T)
-            style = self._style(net, probe, layers[name]) if self.pictures > 1 else name
+            style = self._style(net, probe, layers[name]) if self.pictures > 1 and self.diversity else name
             names_of_classes = tuple(class_names[channel] if class_names else "" for channel in channels)
             wanted.append(Wanted(name, channels, style, of_images[-1].argmax(dim=1), names_of_classes))
         asked = Asked(self.objective, self.begin == "image", self.distance, self.diversity)
-        recipe = self.recipe(self.steps, self.seed)
-        return draw(net, probe.images, self._size(probe), recipe, asked, wanted), wanted, of_images
+        recipe, size = self.recipe(self.steps, self.seed), self._size(probe)
+        recipe.check(net, probe.images, size, f"plugin.{self.name}")
+        return draw(net, probe.images, size, recipe, asked, wanted), wanted, of_images
 
     def _style(self, net: nn.Module, probe: Probe, layer: Layer) -> str:
         """Where pictures of one channel must differ: at the layer, or the last with positions before one without."""
-        return choose_layer(net, probe.images[:8], signed=True).name if layer.layout.kind == "vector" else layer.name
+        if layer.layout.kind != "vector":
+            return layer.name
+        try:
+            return choose_layer(net, probe.images[:8], signed=True).name
+        except UserError as error:
+            raise UserError(
+                f"plugin.{self.name}.pictures={self.pictures}: pictures of one channel must differ in style, and for "
+                f"{layer.name} there is no layer with positions that has one: take pictures=1 or diversity=0 ({error})"
+            ) from error
 
     def _channels_of(self, layer: str, count: int, class_names: Sequence[str]) -> list[int]:
         """Channels of a layer with `count` of them: those named, or so many, evenly spread, the same in every epoch."""
@@ -130,13 +149,6 @@ class FeatureVisualizationPlugin(Drawing, Plugin):
         return self.size or height, self.size or width
 
     def _grids(self, net: nn.Module, probe: Probe, layer: str, gridded: list[int]) -> Tensor:
-        """Activation grids (G, C, h, w) of the `gridded` images, at most WIDEST pixels wide and high."""
-        if not gridded:
-            return torch.zeros(0)
-        matrix, size = colours(probe.images, self.colour), self._size(probe)
-        options = self.recipe(self.steps, self.seed).options(size)
-        grids = activation_grid(net, probe.images[gridded], layer, size=size, colour=matrix, **options)
-        pictures = mosaic(grids.cells, grids.norms)
-        scale = min(1.0, WIDEST / max(pictures.shape[-2:]))
-        small = [round(scale * side) for side in pictures.shape[-2:]]
-        return nn.functional.interpolate(pictures, small, mode="bilinear", antialias=True) if scale < 1 else pictures
+        """Activation grids (G, C, h, w) of the `gridded` images."""
+        recipe = self.recipe(self.steps, self.seed)
+        return grids(net, probe.images, gridded, layer, self._size(probe), recipe) if gridded else torch.zeros(0)

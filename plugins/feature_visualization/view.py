@@ -49,9 +49,9 @@ def _notes(result: "FeatureVisualizationResult", side: int) -> Tensor:
     """The objective on picture, images and start, and what of it is left when blurred, in words: (N, 3, side, side)."""
     best, least = result.of_images.amax(dim=1), result.of_images.amin(dim=1)
     rows = torch.stack([result.values, best, least, result.start], dim=1).tolist()
-    names, white = ("picture", "best", "least", "start"), torch.ones(3)
+    names, white = ("drawn", "best", "least", "start"), torch.ones(3)
     lines = [[(f"{name} {value:.3g}", white) for name, value in zip(names, row, strict=True)] for row in rows]
-    for row_of_channel, share in zip(lines, result.kept.tolist(), strict=False):
+    for row_of_channel, share in zip(lines, result.kept_shares.tolist(), strict=False):
         row_of_channel.append((f"blurred {share:.0%}", white))
     return torch.stack([note(lines_of_channel, side) for lines_of_channel in lines])
 
@@ -63,27 +63,35 @@ def _activation_grid(result: "FeatureVisualizationResult") -> Tensor:
 
 
 def _trust(result: "FeatureVisualizationResult") -> str:
-    """What speaks for the pictures beside their objective, and where they were left before the last step."""
-    if not len(result.kept):
-        return ""
-    text = (
-        f" Blurred to a quarter of its detail a picture keeps {result.kept.mean():.0%} of its gain (the last number "
-        "beside it): the less, the more the network is pleased by fine detail that means nothing to another."
-    )
-    early = int((result.steps < result.most_steps).sum())
-    return text + f" {early} of {len(result.steps)} gained nothing more and were left before the last step." * bool(
-        early
-    )
+    """What speaks for the pictures beside their objective, which show nothing, and which were left early."""
+    count, text = len(result.values), ""
+    if len(result.kept):
+        text = (
+            f" Blurred to a quarter of its detail a picture keeps {result.kept_shares.mean():.0%} of its gain (the "
+            "last number beside it): the less, the more the network is pleased by fine detail that means nothing to "
+            "another."
+        )
+    if idle := int((result.values <= result.start).sum()):
+        text += f" {idle} of {count} excite their channel no more than what they began from did: they show nothing."
+    if early := int((result.steps < result.most_steps).sum()):
+        text += f" {early} of {count} gained nothing more and were left before the last step."
+    return text
 
 
 def captions(result: "FeatureVisualizationResult") -> dict[str, str]:
     """What each picture shows, and how far the pictures of channels go beyond the images."""
     scalars = result.scalars()
+    ratio = scalars.get("gain_over_images")
+    beyond = (
+        "; no image excites any of them above 0, so there is no ratio: compare the numbers"
+        if ratio is None
+        else f", the median {ratio:.1f} times as much: a picture far below 1 has found nothing, one far above shows "
+        "what no image of the data contains"
+    )
     text = (
         f"{result.about} Beside each picture its objective, and the probe images that excite the channel most and "
-        f"least. {scalars['beats_images']:.0%} of the pictures excite their channel more than any probe image does, "
-        f"the median {scalars['gain_over_images']:.1f} times as much: a picture far below 1 has found nothing, one "
-        f"far above shows what no image of the data contains.{_trust(result)}{omissions(result.left_out)}"
+        f"least. {scalars['beats_images']:.0%} of the pictures excite their channel more than any probe image does"
+        f"{beyond}.{_trust(result)}{omissions(result.left_out)}"
     )
     grids = (
         "Every position of the deepest layer (at most 8 rows and columns, evenly spread) drawn as what excites the "

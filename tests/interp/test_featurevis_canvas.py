@@ -76,7 +76,7 @@ def test_grey_images_give_a_matrix_that_can_be_inverted():
     grey = torch.rand(4, 1, 8, 8).expand(-1, 3, -1, -1)
     images = torch.rand(1, 3, 8, 8) * 0.8 + 0.1
     torch.testing.assert_close(Fft.of(images, colour=colour_matrix(grey))(), images, atol=1e-3, rtol=0)
-    with pytest.raises(UserError, match="leave `colour` unset"):
+    with pytest.raises(UserError, match="take colour imagenet"):
         colour_matrix(torch.full((2, 3, 4, 4), 0.5))
     with pytest.raises(UserError, match=r"the colour matrix is \(3, 3\), the images have 1 channels"):
         Fft.of(grey[:, :1], colour=torch.eye(3))

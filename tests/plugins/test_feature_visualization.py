@@ -1,6 +1,7 @@
 """Pictures of channels: a planted filter comes back, and the numbers beside the pictures are true."""
 
 from collections import OrderedDict
+from dataclasses import replace
 
 import pytest
 import torch
@@ -72,6 +73,63 @@ def test_settings_that_do_not_fit_are_named(net, digits):
         FeatureVisualizationPlugin(name="f", layers=["blok2"]).check(net)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"channels": []}, "plugin.f.channels is empty: name channels, or give a number such as 6"),
+        ({"channels": 0}, "plugin.f.channels=0: must be at least 1"),
+        ({"detail": 3}, "plugin.f.detail=3: must be at most 1"),
+        ({"l2": float("inf")}, "plugin.f.l2=inf: must be finite"),
+        ({"distance": 5.0}, "plugin.f.distance=5.0 is to a first image: it takes begin=image"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused_before_it_looks(options, message):
+    with pytest.raises(UserError, match=message):
+        FeatureVisualizationPlugin(name="f", **options)
+
+
+def perceptron(bias: float = 0.0) -> tuple[nn.Module, Probe]:
+    """Of images of 12 x 12 pixels, its logits moved by `bias`."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(144, 7), nn.ReLU(), nn.Linear(7, 2)).eval()
+    net[3].bias.data += bias
+    return net, Probe(torch.rand(4, 1, 12, 12), torch.zeros(4).long(), ("a", "b"), torch.arange(4))
+
+
+@pytest.mark.parametrize("options", [{"feed": 14}, {"size": 16}])
+def test_sizes_that_the_network_does_not_take_are_named(options):
+    with pytest.raises(UserError, match=r"plugin.f: the network does not take the 1\d x 1\d pixels.* leave all null$"):
+        FeatureVisualizationPlugin(name="f", layers=["3"], **options).look(*perceptron())
+
+
+def test_pictures_of_one_channel_without_a_grid_take_no_diversity():
+    options = {"layers": ["3"], "channels": [0], "pictures": 2, "steps": 2}
+    with pytest.raises(UserError, match="pictures=2: .* take pictures=1 or diversity=0"):
+        FeatureVisualizationPlugin(name="f", **options).look(*perceptron())
+    assert len(FeatureVisualizationPlugin(name="f", **options, diversity=0).look(*perceptron()).drawn) == 2
+
+
+def test_where_no_image_reaches_zero_there_is_no_ratio():
+    result = FeatureVisualizationPlugin(name="f", layers=["3"], steps=4).look(*perceptron(bias=-50.0))
+    assert "gain_over_images" not in result.scalars()
+    assert "so there is no ratio: compare the numbers" in result.captions()["channels"]
+
+
+def test_pictures_that_gained_nothing_are_said():
+    net, probe = perceptron()
+    net[3].weight.data[0] = 0
+    result = FeatureVisualizationPlugin(name="f", layers=["3"], channels=[0, 1], steps=4).look(net, probe)
+    said = "1 of 2 excite their channel no more than what they began from did: they show nothing."
+    assert said in result.captions()["channels"]
+
+
+def test_of_the_gain_all_is_kept_at_most_and_nothing_at_least(net, digits):
+    net.eval()
+    result = FeatureVisualizationPlugin(name="f", layers=["block2"], channels=2, steps=2).look(net, digits.probe)
+    result = replace(result, kept=torch.tensor([4.85, -2.37]))
+    assert result.scalars()["kept"] == 0.5 and "keeps 50% of its gain" in result.captions()["channels"]
+
+
 def test_activation_grids_are_those_of_the_chosen_images(net, digits):
     net.eval()
     plugin = FeatureVisualizationPlugin(name="f", layers=["block2", "block3"], channels=1, steps=2, activation_grid=2)
@@ -138,8 +196,9 @@ def test_pictures_begin_with_an_image_and_stay_near_it(net, digits):
     assert (far.values > far.start).all()
     away = [(result.drawn - nearest).square().mean() for result in (far, near)]
     assert away[1] < away[0]
-    with pytest.raises(UserError, match="use Fft.of"):
-        FeatureVisualizationPlugin(name="f", **options, canvas="maco").look(net, digits.probe)
+    assert not len(far.kept) and "Blurred" not in far.captions()["channels"]  # the image is sharp itself
+    with pytest.raises(UserError, match=r"plugin.f.canvas=maco cannot begin with an image.* or begin=noise$"):
+        FeatureVisualizationPlugin(name="f", **options, canvas="maco")
 
 
 def test_penalties_make_pictures_smoother_and_greyer_and_values_stay_those_of_the_channel(net, digits):
