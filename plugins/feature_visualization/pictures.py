@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from interp.featurevis import Recipe, evaluate, kept, objectives, render
+from interp.featurevis import Recipe, activation_grid, colours, evaluate, kept, mosaic, objectives, render
 from interp.featurevis.objective import Objective
 from interp.featurevis.render import Rendered
 from interp.network.layers import capture
 
+WIDEST = 512  # pixels of an activation grid in the result
 OBJECTIVES = {"channel": objectives.channel, "unit": objectives.unit}
 
 
@@ -81,3 +82,15 @@ def draw(
     values, start = (evaluate(net, pictures, plain) for pictures in (rendered.images, canvas().detach()))
     left = torch.zeros(0) if asked.accentuate else kept(net, rendered.images, plain, start)
     return Drawn(rendered, values, start, left)
+
+
+def grids(
+    net: nn.Module, images: Tensor, gridded: list[int], layer: str, size: tuple[int, int], recipe: Recipe
+) -> Tensor:
+    """Activation grids (G, C, h, w) of the `gridded` of `images` (B, C, H, W), at most WIDEST pixels wide and high."""
+    matrix = colours(images, recipe.colour)
+    cells = activation_grid(net, images[gridded], layer, size=size, colour=matrix, **recipe.options(size))
+    pictures = mosaic(cells.cells, cells.norms)
+    scale = min(1.0, WIDEST / max(pictures.shape[-2:]))
+    small = [round(scale * side) for side in pictures.shape[-2:]]
+    return nn.functional.interpolate(pictures, small, mode="bilinear", antialias=True) if scale < 1 else pictures

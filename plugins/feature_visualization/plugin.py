@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from interp.draw import stepped
 from interp.errors import UserError
-from interp.featurevis import activation_grid, colours, mosaic
 from interp.featurevis.recipe import usual_steps
 from interp.network.layers import Layer, choose_layer, spread_layers
 from interp.parts import attempt, of_those_that_can
@@ -17,10 +16,8 @@ from interp.probe import Probe
 from interp.result import finite
 from interp.words import class_index, word
 from plugins.base import Drawing, Plugin, setting, spread_setting
-from plugins.feature_visualization.pictures import OBJECTIVES, Asked, Drawn, Wanted, draw, is_head
+from plugins.feature_visualization.pictures import OBJECTIVES, Asked, Drawn, Wanted, draw, grids, is_head
 from plugins.feature_visualization.result import FeatureVisualizationResult
-
-WIDEST = 512  # pixels of an activation grid in the result
 
 
 @dataclass(kw_only=True)
@@ -72,7 +69,7 @@ class FeatureVisualizationPlugin(Drawing, Plugin):
         attempts = partial(self._draw, net, probe, layers)
         names, (drawn, wanted, of_images) = of_those_that_can(left_out, [*layers], attempts, settings=not self._by_rule)
         gridded = torch.linspace(0, len(probe) - 1, min(self.activation_grid, len(probe))).round().long().tolist()
-        grids = attempt(left_out, "activation grids", lambda: self._grids(net, probe, names[-1], gridded))
+        drawn_grids = attempt(left_out, "activation grids", partial(self._grids, net, probe, names[-1], gridded))
         transparent = self.canvas == "maco" if self.transparency is None else self.transparency
         return FeatureVisualizationResult(
             images=probe.images,
@@ -80,7 +77,8 @@ class FeatureVisualizationPlugin(Drawing, Plugin):
             channels=torch.tensor([channel for of_layer in wanted for channel in of_layer.channels]),
             drawn=stepped(drawn.rendered.images), values=drawn.values, start=drawn.start, kept=drawn.kept,
             of_images=torch.cat(of_images), shown=self.shown, about=self._about(probe),
-            grids=torch.zeros(0) if grids is None else grids, gridded=tuple(gridded), left_out=tuple(left_out),
+            grids=torch.zeros(0) if drawn_grids is None else drawn_grids, gridded=tuple(gridded),
+            left_out=tuple(left_out),
             influence=stepped(drawn.rendered.influence) if transparent else torch.zeros(0),
             steps=drawn.rendered.steps, most_steps=self._steps(probe),
             class_names=tuple(name for of_layer in wanted for name in of_layer.class_names),
@@ -148,13 +146,6 @@ class FeatureVisualizationPlugin(Drawing, Plugin):
         return self.size or height, self.size or width
 
     def _grids(self, net: nn.Module, probe: Probe, layer: str, gridded: list[int]) -> Tensor:
-        """Activation grids (G, C, h, w) of the `gridded` images, at most WIDEST pixels wide and high."""
-        if not gridded:
-            return torch.zeros(0)
-        matrix, size = colours(probe.images, self.colour), self._size(probe)
-        options = self.recipe(self.steps, self.seed).options(size)
-        grids = activation_grid(net, probe.images[gridded], layer, size=size, colour=matrix, **options)
-        pictures = mosaic(grids.cells, grids.norms)
-        scale = min(1.0, WIDEST / max(pictures.shape[-2:]))
-        small = [round(scale * side) for side in pictures.shape[-2:]]
-        return nn.functional.interpolate(pictures, small, mode="bilinear", antialias=True) if scale < 1 else pictures
+        """Activation grids (G, C, h, w) of the `gridded` images."""
+        recipe = self.recipe(self.steps, self.seed)
+        return grids(net, probe.images, gridded, layer, self._size(probe), recipe) if gridded else torch.zeros(0)
