@@ -57,8 +57,7 @@ class FeatureVisualizationPlugin(Drawing, Plugin):
     def _check_beginning(self) -> None:
         if self.begin == "image" and self.canvas == "maco":
             raise UserError(
-                f"plugin.{self.name}.canvas=maco cannot begin with an image, whose spectrum is its own: take "
-                "canvas=fft, pixel or aligned, or begin=noise"
+                f"plugin.{self.name}.canvas=maco cannot begin with an image: take canvas=fft or begin=noise"
             )
         if self.begin != "image" and self.distance:
             raise UserError(f"plugin.{self.name}.distance={self.distance} is to a first image: it takes begin=image")
@@ -118,10 +117,8 @@ class FeatureVisualizationPlugin(Drawing, Plugin):
         try:
             return choose_layer(net, probe.images[:8], signed=True).name
         except UserError as error:
-            raise UserError(
-                f"plugin.{self.name}.pictures={self.pictures}: pictures of one channel must differ in style, and for "
-                f"{layer.name} there is no layer with positions that has one: take pictures=1 or diversity=0 ({error})"
-            ) from error
+            fix = "pictures that must differ in style take a layer with positions: take pictures=1 or diversity=0"
+            raise UserError(f"plugin.{self.name}.pictures={self.pictures}: {fix} ({error})") from error
 
     def _channels_of(self, layer: str, count: int, class_names: Sequence[str]) -> list[int]:
         """Channels of a layer with `count` of them: those named, or so many, evenly spread, the same in every epoch."""

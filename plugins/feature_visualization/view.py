@@ -72,7 +72,7 @@ def _trust(result: "FeatureVisualizationResult") -> str:
             "another."
         )
     if idle := int((result.values <= result.start).sum()):
-        text += f" {idle} of {count} excite their channel no more than what they began from did: they show nothing."
+        text += f" {idle} of {count} excite their channel no more than their start did: they show nothing of it."
     if early := int((result.steps < result.most_steps).sum()):
         text += f" {early} of {count} gained nothing more and were left before the last step."
     return text

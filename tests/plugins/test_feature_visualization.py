@@ -119,7 +119,7 @@ def test_pictures_that_gained_nothing_are_said():
     net, probe = perceptron()
     net[3].weight.data[0] = 0
     result = FeatureVisualizationPlugin(name="f", layers=["3"], channels=[0, 1], steps=4).look(net, probe)
-    said = "1 of 2 excite their channel no more than what they began from did: they show nothing."
+    said = "1 of 2 excite their channel no more than their start did: they show nothing of it."
     assert said in result.captions()["channels"]
 
 
