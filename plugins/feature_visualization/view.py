@@ -68,14 +68,17 @@ def _trust(result: "FeatureVisualizationResult") -> str:
     if len(result.kept):
         text = (
             f" Blurred to a quarter of its detail a picture keeps {result.kept_shares.mean():.0%} of its gain (the "
-            "last number beside it): the less, the more the network is pleased by fine detail that means nothing to "
-            "another."
+            "last number beside it): in large networks, the less, the more fine detail pleases this one alone."
         )
     if idle := int((result.values <= result.start).sum()):
         text += f" {idle} of {count} excite their channel no more than their start did: they show nothing of it."
     if early := int((result.steps < result.most_steps).sum()):
         text += f" {early} of {count} gained nothing more and were left before the last step."
     return text
+
+
+def _paper(result: "FeatureVisualizationResult") -> str:
+    return "White: pixels that did not matter. " if len(result.influence) else ""
 
 
 def captions(result: "FeatureVisualizationResult") -> dict[str, str]:
@@ -89,8 +92,9 @@ def captions(result: "FeatureVisualizationResult") -> dict[str, str]:
         "what no image of the data contains"
     )
     text = (
-        f"{result.about} Beside each picture its objective, and the probe images that excite the channel most and "
-        f"least. {scalars['beats_images']:.0%} of the pictures excite their channel more than any probe image does"
+        f"{result.about} Beside each picture the objective on it, on the best and least of the probe images and at the "
+        f"start, and the images that excite the channel most and least. {_paper(result)}"
+        f"{scalars['beats_images']:.0%} of the pictures excite their channel more than any probe image does"
         f"{beyond}.{_trust(result)}{omissions(result.left_out)}"
     )
     grids = (
