@@ -32,7 +32,7 @@ import torch
 from measure import report
 from torch import nn
 from transfer import compared, transfer
-from transfer_pairs import digits, high_share, lite, shapes
+from transfer_pairs import digits, high_share, lite, mnist, shapes
 
 from interp.featurevis import Fft, render
 from interp.featurevis.objectives import channel
@@ -85,13 +85,16 @@ def against_floor(rounds: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action=argparse.BooleanOptionalAction, default=True)
-    quick = parser.parse_args().quick
+    parser.add_argument("--mnist", metavar="FOLDER", help="also digits of MNIST, whose files are here")
+    arguments = parser.parse_args()
+    quick = arguments.quick
     torch.set_num_threads(1)
     rows: list[list[object]] = []
     record: dict[str, object] = {"ratio_to_floor": against_floor(2 if quick else 6)}
     if find_spec("lucent") is None:
         record["reason"] = "no module lucent"
-    for make in [partial(digits, 3, seeds=2)] if quick else [partial(digits, 10), partial(shapes, 10), lite]:
+    pairs = [partial(digits, 3, seeds=2)] if quick else [partial(digits, 10), partial(shapes, 10), lite]
+    for make in [*([partial(mnist, arguments.mnist)] if arguments.mnist else []), *pairs]:
         pair = make()
         if isinstance(pair, str):
             print(pair)

@@ -103,6 +103,13 @@ def shapes(epochs: int, seeds: int = 4) -> Pair:
     return small("shapes, small_cnn", trained("shapes", 1, epochs), judges, seeds)
 
 
+def mnist(root: str, epochs: int = 2, seeds: int = 4) -> Pair:
+    """Of the files in the folder `root`."""
+    files = f"data.root={Path(root).resolve()}"
+    judges = {"narrower small_cnn": trained("mnist", 2, epochs, files, "model.widths=[24,48,96]")}
+    return small("MNIST, small_cnn", trained("mnist", 1, epochs, files), judges, seeds)
+
+
 def small(name: str, source: Trained, judges: dict[str, Trained], seeds: int) -> Pair:
     net, data = source
     shown = {judge: Judge(other, of_other.size) for judge, (other, of_other) in judges.items()}
