@@ -126,7 +126,8 @@ def trained(data: str, seed: int, epochs: int, *options: str) -> Trained:
     if not (run / "checkpoints" / "last.ckpt").exists():
         quiet = ["logger=none", "callbacks.progress_bar=null", "+trainer.enable_progress_bar=false", "test=false"]
         told = [f"output='{run}'", f"data={data}", f"seed={seed}", f"trainer.max_epochs={epochs}", *quiet, *options]
-        subprocess.run([sys.executable, ROOT / "train.py", *told], cwd=ROOT, check=True, capture_output=True)
+        RUNS.mkdir(exist_ok=True)
+        subprocess.run([sys.executable, ROOT / "train.py", *told], cwd=RUNS, check=True, capture_output=True)
     cfg = OmegaConf.load(run / ".hydra" / "config.yaml")
     images = instantiate(cfg.data)
     net = instantiate(cfg.model)(images)
